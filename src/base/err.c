@@ -1,0 +1,48 @@
+#include "base/err.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void err_vset(struct err *err, int code, const char *fmt, va_list args)
+{
+	err->code = code;
+	(void)vsnprintf(err->text, sizeof(err->text), fmt, args);
+}
+
+int err_set(struct err *err, int code, const char *fmt, ...)
+{
+	if (err->code)
+		return err->code;
+	va_list args;
+	va_start(args, fmt);
+	err_vset(err, code, fmt, args);
+	va_end(args);
+	return err->code;
+}
+
+int err_sys(struct err *err, int code, const char *fmt, ...)
+{
+	if (err->code)
+		return err->code;
+	va_list args;
+	va_start(args, fmt);
+	err_vset(err, code, fmt, args);
+	va_end(args);
+	size_t used = strlen(err->text);
+	(void)snprintf(err->text + used, sizeof(err->text) - used, ": %s", strerror(-code));
+	return err->code;
+}
+
+int err_prepend(struct err *err, const char *fmt, ...)
+{
+	char context[ERR_TEXT_BYTES];
+	va_list args;
+	va_start(args, fmt);
+	int used = vsnprintf(context, sizeof(context), fmt, args);
+	va_end(args);
+	if (used < 0 || (size_t)used + 2 >= sizeof(context))
+		return err->code;
+	(void)snprintf(context + used, sizeof(context) - (size_t)used, ": %s", err->text);
+	memcpy(err->text, context, sizeof(context));
+	return err->code;
+}
