@@ -1,0 +1,87 @@
+/*
+ * Every address and number of the PC that aerie builds. It stands on the lowest floor because RAM, devices, firmware
+ * tables and boot loaders must agree on it; nothing else in the tree spells an address.
+ *
+ * Guest-physical memory
+ *
+ *	0000_0000  real-mode area: the loaders' small structures (below)
+ *	0009_fc00  end of conventional memory (EBDA, reserved)
+ *	000a_0000  VGA hole: nobody answers
+ *	000e_0000  ACPI tables, RSDP first
+ *	000f_0000  SMBIOS: the anchor first
+ *	0010_0000  RAM, kernels and initrds
+ *	c000_0000  PCI hole: 32-bit BARs
+ *	e000_0000  ECAM (256 buses)
+ *	f000_0000  more 32-bit BARs
+ *	fec0_0000  IOAPIC
+ *	fee0_0000  local APICs, MSI
+ *	fffb_c000  identity map page and TSS that KVM wants on old Intel CPUs
+ *	1_0000_0000  RAM above the hole, then 64-bit BARs
+ */
+#ifndef AERIE_BASE_LAYOUT_H
+#define AERIE_BASE_LAYOUT_H
+
+#include <stdint.h>
+
+#define KIB 1024ULL
+#define MIB (1024ULL * KIB)
+#define GIB (1024ULL * MIB)
+
+/* Guest-physical addresses and lengths, in bytes. */
+#define LAYOUT_BOOT_GDT_GPA	     0x00000500ULL
+#define LAYOUT_BOOT_IDT_GPA	     0x00000600ULL /* empty: a fault before the guest sets its own is a triple fault */
+#define LAYOUT_BOOT_INFO_GPA	     0x00001000ULL /* PVH start info or multiboot info, with its lists */
+#define LAYOUT_BOOT_INFO_BYTES	     0x00006000ULL
+#define LAYOUT_ZERO_PAGE_GPA	     0x00007000ULL /* Linux boot_params */
+#define LAYOUT_BOOT_STACK_GPA	     0x00008ff0ULL
+#define LAYOUT_BOOT_PAGE_TABLES_GPA  0x00009000ULL /* identity map of the first 4 GiB: PML4, PDPT, 4 PDs */
+#define LAYOUT_CMDLINE_GPA	     0x00020000ULL
+#define LAYOUT_CMDLINE_BYTES	     0x00010000ULL /* 64 KiB with the terminating 0 */
+#define LAYOUT_LOW_RAM_END_GPA	     0x0009fc00ULL
+#define LAYOUT_ACPI_GPA		     0x000e0000ULL
+#define LAYOUT_ACPI_BYTES	     0x00010000ULL
+#define LAYOUT_SMBIOS_GPA	     0x000f0000ULL
+#define LAYOUT_SMBIOS_BYTES	     0x00010000ULL
+#define LAYOUT_KERNEL_GPA	     0x00100000ULL
+#define LAYOUT_PCI_HOLE_GPA	     0xc0000000ULL /* RAM below 4 GiB ends here at the latest */
+#define LAYOUT_ECAM_GPA		     0xe0000000ULL
+#define LAYOUT_ECAM_BYTES	     (256 * MIB)
+#define LAYOUT_IOAPIC_GPA	     0xfec00000ULL
+#define LAYOUT_LAPIC_GPA	     0xfee00000ULL
+#define LAYOUT_KVM_IDENTITY_MAP_GPA  0xfffbc000ULL
+#define LAYOUT_KVM_TSS_GPA	     0xfffbd000ULL /* three pages */
+#define LAYOUT_HIGH_RAM_GPA	     0x100000000ULL
+
+/* I/O ports. */
+#define LAYOUT_PORT_I8042_DATA	 0x60
+#define LAYOUT_PORT_I8042_STATUS 0x64
+#define LAYOUT_PORT_CMOS	 0x70 /* index; data is the next port */
+#define LAYOUT_PORT_POST	 0x80
+#define LAYOUT_PORT_SYSTEM_A	 0x92 /* fast A20 and fast reset */
+#define LAYOUT_PORT_DEBUG_CONSOLE 0xe9
+#define LAYOUT_PORT_DEBUG_EXIT	 0xf4
+#define LAYOUT_PORT_ACPI_PM1_EVT 0x600 /* status, enable: 2 bytes each */
+#define LAYOUT_PORT_ACPI_PM1_CNT 0x604 /* 2 bytes */
+#define LAYOUT_PORT_ACPI_PM_TMR	 0x608 /* 4 bytes */
+#define LAYOUT_PORT_RESET	 0xcf9
+
+struct layout_com {
+	uint16_t port; /* 8 ports from here */
+	uint8_t gsi;
+};
+
+/* COM1 to COM4 where the PC/AT and its successors have them. */
+static const struct layout_com layout_com[4] = { { 0x3f8, 4 }, { 0x2f8, 3 }, { 0x3e8, 4 }, { 0x2e8, 3 } };
+
+/* Interrupts (GSI = ISA IRQ; the PIT's IRQ 0 arrives at IOAPIC pin 2). */
+#define LAYOUT_GSI_I8042 1
+#define LAYOUT_GSI_RTC	 8
+#define LAYOUT_GSI_SCI	 9 /* level-triggered, active high */
+
+/* What the FADT tells the guest to write. */
+#define LAYOUT_RESET_VALUE	 0x06 /* to LAYOUT_PORT_RESET: full reset */
+#define LAYOUT_SLEEP_TYPE_S5 5	 /* to PM1_CNT SLP_TYP: soft off */
+
+#define LAYOUT_CPU_APIC_ID_MAX 0xfffe
+
+#endif

@@ -1,0 +1,61 @@
+/*
+ * What every device is: a class (const: name, config, state table, functions) and instances made from it.
+ *
+ * All that the guest can see of a device lives in one `struct x_regs`, the struct of its state table. Reset assigns a
+ * const image of it; save copies it out under the device's lock; restore checks a decoded copy, assigns it and then
+ * re-creates its effects (interrupt level, timers). A failed restore changes nothing. tests/devices/test_contract.c
+ * runs over the whole registry, so a new device is under test as soon as it is listed.
+ */
+#ifndef AERIE_DEVICES_DEVICE_H
+#define AERIE_DEVICES_DEVICE_H
+
+#include "base/err.h"
+#include "bus/bus.h"
+#include "config/config.h"
+#include "devices/chardev.h"
+#include "host/loop.h"
+#include "irq/irq.h"
+#include "state/state.h"
+
+/* What a device may ask of the machine. Any thread; returns at once, the machine acts after the access has ended. */
+enum machine_request {
+	MACHINE_RESET,	   /* all of the machine, as the reset button */
+	MACHINE_POWER_OFF, /* end with exit code 0 */
+	MACHINE_EXIT,	   /* end with the given exit code (debug exit port) */
+};
+
+struct device_services {
+	struct bus *bus;
+	struct irq_sink *irq;
+	struct loop *loop;
+	void (*request)(void *owner, enum machine_request request, int exit_code);
+	void *request_owner;
+	struct console_keys keys;
+};
+
+struct device;
+
+struct device_class {
+	const char *name; /* unique in the registry; instance N is "name" or "nameN" when there can be several */
+	const struct state_table *state;
+	/* The config of instance `index` of this class in this machine, or NULL when there is none (the end). */
+	const void *(*config)(const struct machine_config *machine, size_t index);
+	int (*create)(const void *config, size_t index, const struct device_services *services, struct device **ret,
+		      struct err *err);
+	void (*destroy)(struct device *device); /* NULL is fine */
+	void (*reset)(struct device *device);
+	/* `regs` has state->size bytes. */
+	void (*save)(struct device *device, void *regs);
+	int (*restore)(struct device *device, const void *regs, struct err *err);
+	void (*power_button)(struct device *device); /* NULL for all but the one that has it; any thread */
+};
+
+/* The head of every device's own struct. */
+struct device {
+	const struct device_class *class;
+};
+
+/* The one list of devices, in the order of building (and, reversed, of destroying); ends with NULL. */
+extern const struct device_class *const device_registry[];
+
+#endif

@@ -1,0 +1,66 @@
+/*
+ * The event loop: one io_uring, one thread that runs it.
+ *
+ * An operation is a `struct loop_op` embedded in the object that waits for it. From its start until `done` is called
+ * the loop owns the op and every buffer handed in with it; the owner must neither free nor reuse them. An op can be
+ * started again from its own `done`.
+ *
+ * Unless it says "any thread", a function may be called only on the loop's thread, or before loop_run.
+ */
+#ifndef AERIE_HOST_LOOP_H
+#define AERIE_HOST_LOOP_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct loop;
+
+struct loop_op {
+	/* res: as the system call would return, with -errno for an error; -ECANCELED after loop_cancel. */
+	void (*done)(struct loop_op *op, int res);
+	bool pending;	/* the loop owns the op */
+	bool multishot; /* private */
+};
+
+/* `entries`: operations that can be queued between two system calls, a power of two. */
+int loop_create(unsigned entries, struct loop **ret, struct err *err);
+void loop_destroy(struct loop *loop); /* NULL is fine; no op may be pending but cancelled ones */
+
+/* Run until loop_quit. Returns 0, or -errno when the ring itself failed. Can be called again afterwards. */
+int loop_run(struct loop *loop);
+void loop_quit(struct loop *loop); /* any thread, and a signal handler */
+
+/* Call done(op, 0) on the loop's thread, soon. Any thread. An op that is already posted and not yet called is posted
+ * once. Posts wake the loop with one eventfd write for many posts. */
+void loop_post(struct loop *loop, struct loop_op *op);
+
+/* Report `events` (POLLIN, …) on `fd`, every time anew (multishot) until cancelled; `res` is the revents mask. */
+void loop_poll(struct loop *loop, struct loop_op *op, int fd, unsigned events);
+/* One read or write; offset -1 for streams. */
+void loop_read(struct loop *loop, struct loop_op *op, int fd, void *buf, size_t len, off_t offset);
+void loop_write(struct loop *loop, struct loop_op *op, int fd, const void *buf, size_t len, off_t offset);
+/* done(-ETIME) once, after `delay_ns`. */
+void loop_delay(struct loop *loop, struct loop_op *op, uint64_t delay_ns);
+/* One connection from a listening socket; res is the new fd. */
+void loop_accept(struct loop *loop, struct loop_op *op, int fd);
+/* The op will complete with -ECANCELED or with its result, whichever comes first. A pending op only. */
+void loop_cancel(struct loop *loop, struct loop_op *op);
+
+/*
+ * A timer that any thread may arm (a vCPU thread that writes a device register, for example). CLOCK_MONOTONIC. The
+ * callback runs on the loop's thread. Arming replaces the former deadline; 0 disarms. A callback that was already on
+ * its way may still come after a disarm, so owners check their own state under their own lock.
+ */
+struct loop_timer;
+int loop_timer_create(struct loop *loop, void (*fire)(void *owner), void *owner, struct loop_timer **ret,
+		      struct err *err);
+void loop_timer_destroy(struct loop_timer *timer); /* loop's thread, or loop not running; NULL is fine */
+void loop_timer_arm(struct loop_timer *timer, uint64_t deadline_ns); /* any thread */
+
+uint64_t loop_now_ns(void); /* CLOCK_MONOTONIC; any thread */
+
+#endif
