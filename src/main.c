@@ -12,15 +12,16 @@ struct command {
 };
 
 static const struct command commands[] = {
-	{ "run", cli_run, "run the machine that a JSON file describes" },
-	{ "check", cli_check, "validate a config file, without a host" },
-	{ "doctor", cli_doctor, "can this host nest, and if not, what do I type?" },
+	{"run", cli_run, "run the machine that a JSON file describes"},
+	{"check", cli_check, "validate a config file, without a host"},
+	{"doctor", cli_doctor, "can this host nest, and if not, what do I type?"},
 };
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
 
 static void print_usage(void)
 {
-	print_out("Usage: aerie COMMAND [OPTIONS]\n\nA virtual machine monitor whose guests are hypervisors.\n\n");
+	print_out("Usage: aerie COMMAND [OPTIONS]\n\nA virtual machine monitor whose guests are "
+		  "hypervisors.\n\n");
 	for (int i = 0; i < COMMAND_COUNT; i++)
 		print_out("  aerie %-8s %s\n", commands[i].name, commands[i].what);
 	print_out("\n  -h, --help     this text; 'aerie COMMAND --help' for a command's own\n"
@@ -43,9 +44,9 @@ static int dispatch(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'V' },
-		{ 0 },
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{0},
 	};
 	int option, code;
 

@@ -1,6 +1,6 @@
 /*
- * A Check program in one macro: TEST_MAIN("bytes", writer_stops_at_its_end, reader_...). Each test is its own tcase, so
- * that the report names it.
+ * A Check program in one macro: TEST_MAIN("bytes", writer_stops_at_its_end, reader_...). Each test is its own
+ * tcase, so that the report names it.
  */
 #ifndef AERIE_TESTS_HARNESS_H
 #define AERIE_TESTS_HARNESS_H
@@ -26,11 +26,11 @@ static inline int harness_run(const char *suite_name, const TTest *const *tests,
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-#define TEST_MAIN(suite_name, ...)                                                                        \
-	int main(void)                                                                                    \
-	{                                                                                                 \
-		const TTest *const tests[] = { __VA_ARGS__ };                                             \
-		return harness_run(suite_name, tests, sizeof(tests) / sizeof(tests[0]));                  \
+#define TEST_MAIN(suite_name, ...)                                                                           \
+	int main(void)                                                                                       \
+	{                                                                                                    \
+		const TTest *const tests[] = {__VA_ARGS__};                                                  \
+		return harness_run(suite_name, tests, sizeof(tests) / sizeof(tests[0]));                     \
 	}
 
 #endif

@@ -1,9 +1,9 @@
 /*
  * Little-endian bytes with bounds.
  *
- * load_/store_ take any alignment. A `struct writer` appends to a fixed buffer and a `struct reader` consumes one; both
- * remember overrun in `failed` instead of crossing the end, so that a format is written or read straight through and
- * checked once at its end.
+ * load_/store_ take any alignment. A `struct writer` appends to a fixed buffer and a `struct reader` consumes
+ * one; both remember overrun in `failed` instead of crossing the end, so that a format is written or read
+ * straight through and checked once at its end.
  */
 #ifndef AERIE_BASE_BYTES_H
 #define AERIE_BASE_BYTES_H
@@ -58,7 +58,7 @@ struct writer {
 
 static inline struct writer writer_on(void *data, size_t size)
 {
-	return (struct writer){ .data = data, .size = size };
+	return (struct writer){.data = data, .size = size};
 }
 
 void write_bytes(struct writer *w, const void *src, size_t len);
@@ -77,7 +77,7 @@ struct reader {
 
 static inline struct reader reader_on(const void *data, size_t size)
 {
-	return (struct reader){ .data = data, .size = size };
+	return (struct reader){.data = data, .size = size};
 }
 
 void read_bytes(struct reader *r, void *dst, size_t len);

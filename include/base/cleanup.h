@@ -1,6 +1,7 @@
 /*
- * Clean-up for locals: `_cleanup_free_ char *path = NULL;` frees when the scope ends, whichever way it ends. Only for
- * locals; what an object owns is released by its destroy function. `take_ptr`/`take_fd` hand a local on to its owner.
+ * Clean-up for locals: `_cleanup_free_ char *path = NULL;` frees when the scope ends, whichever way it ends.
+ * Only for locals; what an object owns is released by its destroy function. `take_ptr`/`take_fd` hand a local
+ * on to its owner.
  */
 #ifndef AERIE_BASE_CLEANUP_H
 #define AERIE_BASE_CLEANUP_H
@@ -40,15 +41,15 @@ static inline int take_fd(int *fd)
 	return taken;
 }
 
-#define take_ptr(p)                           \
-	({                                    \
-		__typeof__(p) taken_ = (p);   \
-		(p) = NULL;                   \
-		taken_;                       \
+#define take_ptr(p)                                                                                          \
+	({                                                                                                   \
+		__typeof__(p) taken_ = (p);                                                                  \
+		(p) = NULL;                                                                                  \
+		taken_;                                                                                      \
 	})
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 #endif

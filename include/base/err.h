@@ -1,14 +1,15 @@
 /*
  * Errors carried to the caller.
  *
- * A function that sets up or restores something takes `struct err *err` last and returns 0 or -errno. The struct
- * lives on the caller's stack; the first error wins; callers that know more put their context in front. A library
- * function returns an error or logs it, never both.
+ * A function that sets up or restores something takes `struct err *err` last and returns 0 or -errno. The
+ *struct lives on the caller's stack; the first error wins; callers that know more put their context in front.
+ *A library function returns an error or logs it, never both.
  *
  *	if (fd < 0)
  *		return err_set(err, -errno, "%s: %s", path, strerror(errno));
  *	...
- *	return err_prepend(err, "boot.kernel");		// gives "boot.kernel: /x/vmlinuz: No such file or directory"
+ *	return err_prepend(err, "boot.kernel");		// gives "boot.kernel: /x/vmlinuz: No such file or
+ *directory"
  */
 #ifndef AERIE_BASE_ERR_H
 #define AERIE_BASE_ERR_H
@@ -22,9 +23,10 @@ struct err {
 	char text[ERR_TEXT_BYTES]; /* one line, no newline; cut at the end when longer */
 };
 
-#define ERR_INIT ((struct err){ .code = 0 })
+#define ERR_INIT ((struct err){.code = 0})
 
-/* Record `code` (negative errno) with its message unless an error is already there. Returns the recorded code. */
+/* Record `code` (negative errno) with its message unless an error is already there. Returns the recorded
+ * code. */
 int err_set(struct err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* As err_set, and appends ": " and the text of `code`. */

@@ -1,6 +1,6 @@
 /*
- * Every address and number of the PC that aerie builds. It stands on the lowest floor because RAM, devices, firmware
- * tables and boot loaders must agree on it; nothing else in the tree spells an address.
+ * Every address and number of the PC that aerie builds. It stands on the lowest floor because RAM, devices,
+ *firmware tables and boot loaders must agree on it; nothing else in the tree spells an address.
  *
  * Guest-physical memory
  *
@@ -23,47 +23,50 @@
 
 #include <stdint.h>
 
-#define KIB 1024ULL
-#define MIB (1024ULL * KIB)
-#define GIB (1024ULL * MIB)
+#define KIB UINT64_C(1024)
+#define MIB (UINT64_C(1024) * KIB)
+#define GIB (UINT64_C(1024) * MIB)
 
 /* Guest-physical addresses and lengths, in bytes. */
-#define LAYOUT_BOOT_GDT_GPA	     0x00000500ULL
-#define LAYOUT_BOOT_IDT_GPA	     0x00000600ULL /* empty: a fault before the guest sets its own is a triple fault */
-#define LAYOUT_BOOT_INFO_GPA	     0x00001000ULL /* PVH start info or multiboot info, with its lists */
-#define LAYOUT_BOOT_INFO_BYTES	     0x00006000ULL
-#define LAYOUT_ZERO_PAGE_GPA	     0x00007000ULL /* Linux boot_params */
-#define LAYOUT_BOOT_STACK_GPA	     0x00008ff0ULL
-#define LAYOUT_BOOT_PAGE_TABLES_GPA  0x00009000ULL /* identity map of the first 4 GiB: PML4, PDPT, 4 PDs */
-#define LAYOUT_CMDLINE_GPA	     0x00020000ULL
-#define LAYOUT_CMDLINE_BYTES	     0x00010000ULL /* 64 KiB with the terminating 0 */
-#define LAYOUT_LOW_RAM_END_GPA	     0x0009fc00ULL
-#define LAYOUT_ACPI_GPA		     0x000e0000ULL
-#define LAYOUT_ACPI_BYTES	     0x00010000ULL
-#define LAYOUT_SMBIOS_GPA	     0x000f0000ULL
-#define LAYOUT_SMBIOS_BYTES	     0x00010000ULL
-#define LAYOUT_KERNEL_GPA	     0x00100000ULL
-#define LAYOUT_PCI_HOLE_GPA	     0xc0000000ULL /* RAM below 4 GiB ends here at the latest */
-#define LAYOUT_ECAM_GPA		     0xe0000000ULL
-#define LAYOUT_ECAM_BYTES	     (256 * MIB)
-#define LAYOUT_IOAPIC_GPA	     0xfec00000ULL
-#define LAYOUT_LAPIC_GPA	     0xfee00000ULL
-#define LAYOUT_KVM_IDENTITY_MAP_GPA  0xfffbc000ULL
-#define LAYOUT_KVM_TSS_GPA	     0xfffbd000ULL /* three pages */
-#define LAYOUT_HIGH_RAM_GPA	     0x100000000ULL
+#define LAYOUT_BOOT_GDT_GPA UINT64_C(0x00000500)
+#define LAYOUT_BOOT_IDT_GPA                                                                                  \
+	UINT64_C(0x00000600) /* empty: a fault before the guest sets its own is a triple fault               \
+			      */
+#define LAYOUT_BOOT_INFO_GPA   UINT64_C(0x00001000) /* PVH start info or multiboot info, with its lists */
+#define LAYOUT_BOOT_INFO_BYTES UINT64_C(0x00006000)
+#define LAYOUT_ZERO_PAGE_GPA   UINT64_C(0x00007000) /* Linux boot_params */
+#define LAYOUT_BOOT_STACK_GPA  UINT64_C(0x00008ff0)
+#define LAYOUT_BOOT_PAGE_TABLES_GPA                                                                          \
+	UINT64_C(0x00009000) /* identity map of the first 4 GiB: PML4, PDPT, 4 PDs */
+#define LAYOUT_CMDLINE_GPA	    UINT64_C(0x00020000)
+#define LAYOUT_CMDLINE_BYTES	    UINT64_C(0x00010000) /* 64 KiB with the terminating 0 */
+#define LAYOUT_LOW_RAM_END_GPA	    UINT64_C(0x0009fc00)
+#define LAYOUT_ACPI_GPA		    UINT64_C(0x000e0000)
+#define LAYOUT_ACPI_BYTES	    UINT64_C(0x00010000)
+#define LAYOUT_SMBIOS_GPA	    UINT64_C(0x000f0000)
+#define LAYOUT_SMBIOS_BYTES	    UINT64_C(0x00010000)
+#define LAYOUT_KERNEL_GPA	    UINT64_C(0x00100000)
+#define LAYOUT_PCI_HOLE_GPA	    UINT64_C(0xc0000000) /* RAM below 4 GiB ends here at the latest */
+#define LAYOUT_ECAM_GPA		    UINT64_C(0xe0000000)
+#define LAYOUT_ECAM_BYTES	    (256 * MIB)
+#define LAYOUT_IOAPIC_GPA	    UINT64_C(0xfec00000)
+#define LAYOUT_LAPIC_GPA	    UINT64_C(0xfee00000)
+#define LAYOUT_KVM_IDENTITY_MAP_GPA UINT64_C(0xfffbc000)
+#define LAYOUT_KVM_TSS_GPA	    UINT64_C(0xfffbd000) /* three pages */
+#define LAYOUT_HIGH_RAM_GPA	    UINT64_C(0x100000000)
 
 /* I/O ports. */
-#define LAYOUT_PORT_I8042_DATA	 0x60
-#define LAYOUT_PORT_I8042_STATUS 0x64
-#define LAYOUT_PORT_CMOS	 0x70 /* index; data is the next port */
-#define LAYOUT_PORT_POST	 0x80
-#define LAYOUT_PORT_SYSTEM_A	 0x92 /* fast A20 and fast reset */
+#define LAYOUT_PORT_I8042_DATA	  0x60
+#define LAYOUT_PORT_I8042_STATUS  0x64
+#define LAYOUT_PORT_CMOS	  0x70 /* index; data is the next port */
+#define LAYOUT_PORT_POST	  0x80
+#define LAYOUT_PORT_SYSTEM_A	  0x92 /* fast A20 and fast reset */
 #define LAYOUT_PORT_DEBUG_CONSOLE 0xe9
-#define LAYOUT_PORT_DEBUG_EXIT	 0xf4
-#define LAYOUT_PORT_ACPI_PM1_EVT 0x600 /* status, enable: 2 bytes each */
-#define LAYOUT_PORT_ACPI_PM1_CNT 0x604 /* 2 bytes */
-#define LAYOUT_PORT_ACPI_PM_TMR	 0x608 /* 4 bytes */
-#define LAYOUT_PORT_RESET	 0xcf9
+#define LAYOUT_PORT_DEBUG_EXIT	  0xf4
+#define LAYOUT_PORT_ACPI_PM1_EVT  0x600 /* status, enable: 2 bytes each */
+#define LAYOUT_PORT_ACPI_PM1_CNT  0x604 /* 2 bytes */
+#define LAYOUT_PORT_ACPI_PM_TMR	  0x608 /* 4 bytes */
+#define LAYOUT_PORT_RESET	  0xcf9
 
 struct layout_com {
 	uint16_t port; /* 8 ports from here */
@@ -71,7 +74,7 @@ struct layout_com {
 };
 
 /* COM1 to COM4 where the PC/AT and its successors have them. */
-static const struct layout_com layout_com[4] = { { 0x3f8, 4 }, { 0x2f8, 3 }, { 0x3e8, 4 }, { 0x2e8, 3 } };
+static const struct layout_com layout_com[4] = {{0x3f8, 4}, {0x2f8, 3}, {0x3e8, 4}, {0x2e8, 3}};
 
 /* Interrupts (GSI = ISA IRQ; the PIT's IRQ 0 arrives at IOAPIC pin 2). */
 #define LAYOUT_GSI_I8042 1
@@ -79,8 +82,8 @@ static const struct layout_com layout_com[4] = { { 0x3f8, 4 }, { 0x2f8, 3 }, { 0
 #define LAYOUT_GSI_SCI	 9 /* level-triggered, active high */
 
 /* What the FADT tells the guest to write. */
-#define LAYOUT_RESET_VALUE	 0x06 /* to LAYOUT_PORT_RESET: full reset */
-#define LAYOUT_SLEEP_TYPE_S5 5	 /* to PM1_CNT SLP_TYP: soft off */
+#define LAYOUT_RESET_VALUE   0x06 /* to LAYOUT_PORT_RESET: full reset */
+#define LAYOUT_SLEEP_TYPE_S5 5	  /* to PM1_CNT SLP_TYP: soft off */
 
 #define LAYOUT_CPU_APIC_ID_MAX 0xfffe
 

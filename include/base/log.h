@@ -1,8 +1,8 @@
 /*
  * The only place that prints.
  *
- * Messages for people go to stderr, one line each, prefixed "aerie: " and the level. Results that a command was asked
- * for go to stdout through print_out. The log level is the one mutable global of the program.
+ * Messages for people go to stderr, one line each, prefixed "aerie: " and the level. Results that a command
+ * was asked for go to stdout through print_out. The log level is the one mutable global of the program.
  */
 #ifndef AERIE_BASE_LOG_H
 #define AERIE_BASE_LOG_H
@@ -21,9 +21,10 @@ void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(
 #define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
 
 /*
- * Guest mistakes are counted, and logged at a limited rate: a hostile guest must not fill the operator's disk. A limit
- * lives in the object that it guards, zero-initialised, is touched by any thread, and lets through 10 lines a second
- * at most; the next line that passes says how many were held back. Returns 1 if the line was printed.
+ * Guest mistakes are counted, and logged at a limited rate: a hostile guest must not fill the operator's
+ * disk. A limit lives in the object that it guards, zero-initialised, is touched by any thread, and lets
+ * through 10 lines a second at most; the next line that passes says how many were held back. Returns 1 if the
+ * line was printed.
  */
 struct log_limit {
 	_Atomic uint64_t window_start_ns;

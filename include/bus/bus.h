@@ -1,9 +1,9 @@
 /*
  * Who answers which I/O port and which guest-physical address.
  *
- * Ranges are added while the machine is built and never overlap. Lookups take no lock. Owners do their own locking:
- * several vCPUs may call the same owner at once. An access that nobody claims reads all ones, as on a PC; it is counted
- * and logged at a limited rate, since a guest probing is no error of ours.
+ * Ranges are added while the machine is built and never overlap. Lookups take no lock. Owners do their own
+ * locking: several vCPUs may call the same owner at once. An access that nobody claims reads all ones, as on
+ * a PC; it is counted, since a guest probing is no error of ours.
  */
 #ifndef AERIE_BUS_BUS_H
 #define AERIE_BUS_BUS_H
@@ -17,8 +17,8 @@ struct bus;
 enum bus_space { BUS_PIO, BUS_MMIO, BUS_SPACE_COUNT };
 
 /*
- * `offset` counts from the range's start, `size` is 1, 2, 4 or 8 bytes and lies within [min, max] of the range, and
- * offset + size never crosses the range's end. A value uses the low `size` bytes.
+ * `offset` counts from the range's start, `size` is 1, 2, 4 or 8 bytes and lies within [min, max] of the
+ * range, and offset + size never crosses the range's end. A value uses the low `size` bytes.
  */
 struct bus_ops {
 	uint64_t (*read)(void *owner, uint64_t offset, unsigned size);

@@ -1,7 +1,7 @@
 /*
- * Subcommands. Each takes its own argv (argv[0] is its name), prints through base/log.h and returns the exit code of
- * the program: 0 ok, 1 the machine or the host failed, 2 bad usage or config. `run` may also return what the guest
- * wrote to the debug exit port.
+ * Subcommands. Each takes its own argv (argv[0] is its name), prints through base/log.h and returns the exit
+ * code of the program: 0 ok, 1 the machine or the host failed, 2 bad usage or config. `run` may also return
+ * what the guest wrote to the debug exit port.
  */
 #ifndef AERIE_CLI_CLI_H
 #define AERIE_CLI_CLI_H

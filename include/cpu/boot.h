@@ -18,14 +18,15 @@ struct cpu_boot {
 	uint64_t rax;
 	uint64_t rbx;
 	uint64_t rsi;
-	uint64_t cr3;	   /* long mode only */
-	uint64_t gdt_gpa;  /* the loader wrote it; selectors below index it */
+	uint64_t cr3;	  /* long mode only */
+	uint64_t gdt_gpa; /* the loader wrote it; selectors below index it */
 	uint16_t gdt_limit;
 	uint16_t code_selector; /* flat, executable; 64-bit in long mode */
 	uint16_t data_selector; /* flat, writable */
 };
 
-/* The x2APIC id of vCPU `index`: sockets, cores and threads each take a power of two of ids (SDM 3A, 9.9.1). */
+/* The x2APIC id of vCPU `index`: sockets, cores and threads each take a power of two of ids (SDM 3A, 9.9.1).
+ */
 uint32_t cpu_apic_id(const struct cpus_config *cpus, uint32_t index);
 
 #endif

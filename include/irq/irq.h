@@ -1,6 +1,6 @@
 /*
- * Interrupt lines. A device holds an `irq_line` and sets its level; who listens (KVM's in-kernel chips, or a recorder
- * in a test) is behind the sink.
+ * Interrupt lines. A device holds an `irq_line` and sets its level; who listens (KVM's in-kernel chips, or a
+ * recorder in a test) is behind the sink.
  */
 #ifndef AERIE_IRQ_IRQ_H
 #define AERIE_IRQ_IRQ_H

@@ -1,9 +1,10 @@
 /*
- * Guest RAM: one memfd, mapped once, shown to KVM as slots below and above the PCI hole.
+ * Guest RAM: one mapping (anonymous, or a memfd when others must share it), shown to KVM as slots below and
+ * above the PCI hole.
  *
- * Everything that comes from the guest is an address we must not trust: guest_memory_at is the only way to a host
- * pointer, and it answers NULL for a range that is not wholly RAM. What a guest can change while we look must be copied
- * once and then judged.
+ * Everything that comes from the guest is an address we must not trust: guest_memory_at is the only way to a
+ * host pointer, and it answers NULL for a range that is not wholly RAM. What a guest can change while we look
+ * must be copied once and then judged.
  */
 #ifndef AERIE_MEMORY_MEMORY_H
 #define AERIE_MEMORY_MEMORY_H
@@ -24,7 +25,8 @@ struct guest_region {
 
 struct guest_memory;
 
-/* Makes and maps the RAM (MAP_PRIVATE semantics never apply: it is a memfd). Errors name the remedy (hugepages…). */
+/* Makes and maps the RAM (MAP_PRIVATE semantics never apply: it is a memfd). Errors name the remedy
+ * (hugepages…). */
 int guest_memory_create(const struct memory_config *config, struct guest_memory **ret, struct err *err);
 void guest_memory_destroy(struct guest_memory *memory); /* NULL is fine */
 

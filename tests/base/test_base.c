@@ -39,7 +39,7 @@ END_TEST
 
 START_TEST(writer_stops_at_its_end)
 {
-	uint8_t buf[6] = { 0 };
+	uint8_t buf[6] = {0};
 	struct writer w = writer_on(buf, sizeof(buf));
 	write_le32(&w, 0x11223344);
 	ck_assert(!w.failed);
@@ -54,7 +54,7 @@ END_TEST
 
 START_TEST(reader_gives_zeros_past_its_end)
 {
-	const uint8_t data[] = { 1, 2, 3 };
+	const uint8_t data[] = {1, 2, 3};
 	struct reader r = reader_on(data, sizeof(data));
 	ck_assert_uint_eq(read_le16(&r), 0x0201);
 	ck_assert_uint_eq(read_le16(&r), 0);
@@ -71,5 +71,5 @@ START_TEST(close_keeps_errno)
 }
 END_TEST
 
-TEST_MAIN("base", first_error_wins, context_goes_in_front, long_message_is_cut_not_overrun, writer_stops_at_its_end,
-	  reader_gives_zeros_past_its_end, close_keeps_errno)
+TEST_MAIN("base", first_error_wins, context_goes_in_front, long_message_is_cut_not_overrun,
+	  writer_stops_at_its_end, reader_gives_zeros_past_its_end, close_keeps_errno)

@@ -1,0 +1,181 @@
+/* Guest RAM: see include/memory/memory.h. */
+#include "memory/memory.h"
+
+#include "base/cleanup.h"
+#include "base/layout.h"
+#include "host/kvm.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+struct guest_memory {
+	int fd; /* memfd with all RAM, low region first; -1 for private RAM */
+	uint8_t *host;
+	uint64_t size;
+	struct guest_region regions[GUEST_MEMORY_REGIONS];
+	size_t region_count;
+};
+
+struct page_kind {
+	const char *name;
+	uint64_t bytes;
+	unsigned huge;	  /* for memfd_create and, by MAP_HUGE_SHIFT the same bits, for mmap */
+	const char *pool; /* where the operator reserves such pages */
+};
+
+static const struct page_kind page_kinds[] = {
+	[HUGEPAGES_OFF] = {"4K", 4 * KIB, 0, NULL},
+	[HUGEPAGES_2M] = {"2M", 2 * MIB, 21U << MAP_HUGE_SHIFT, "hugepages-2048kB"},
+	[HUGEPAGES_1G] = {"1G", 1 * GIB, 30U << MAP_HUGE_SHIFT, "hugepages-1048576kB"},
+};
+
+static void memory_lay_out(struct guest_memory *memory)
+{
+	uint64_t low = memory->size < LAYOUT_PCI_HOLE_GPA ? memory->size : LAYOUT_PCI_HOLE_GPA;
+	memory->regions[0] = (struct guest_region){.gpa = 0, .size = low, .host = memory->host};
+	memory->region_count = 1;
+	if (low < memory->size)
+		memory->regions[memory->region_count++] = (struct guest_region){
+			.gpa = LAYOUT_HIGH_RAM_GPA, .size = memory->size - low, .host = memory->host + low};
+}
+
+/* A memfd, so that other processes can map the same RAM. */
+static int memory_open(struct guest_memory *memory, const struct page_kind *kind, struct err *err)
+{
+	memory->fd = memfd_create("aerie-ram", MFD_CLOEXEC | (kind->pool ? MFD_HUGETLB | kind->huge : 0U));
+	if (memory->fd < 0)
+		return err_sys(err, -errno, "memory.shared: a memfd with %s pages", kind->name);
+	if (ftruncate(memory->fd, (off_t)memory->size) < 0)
+		return err_sys(err, -errno, "memory.size: %" PRIu64 " MiB", memory->size / MIB);
+	return 0;
+}
+
+/*
+ * Private RAM is anonymous memory and not a private mapping of a memfd: each first write there would leave a
+ * second copy in the page cache, and transparent huge pages are off for shmem on most hosts.
+ */
+static int memory_map(struct guest_memory *memory, const struct memory_config *config, struct err *err)
+{
+	const struct page_kind *kind = &page_kinds[config->hugepages];
+	if (config->size_bytes % kind->bytes)
+		return err_set(err, -EINVAL, "memory.size: not a multiple of the page size %s", kind->name);
+	memory->size = config->size_bytes;
+
+	unsigned flags =
+		MAP_PRIVATE | MAP_ANONYMOUS | (kind->pool ? MAP_HUGETLB | kind->huge : MAP_NORESERVE);
+	if (config->shared) {
+		int r = memory_open(memory, kind, err);
+		if (r < 0)
+			return r;
+		flags = MAP_SHARED | (kind->pool ? 0U : MAP_NORESERVE);
+	}
+	void *host = mmap(NULL, memory->size, PROT_READ | PROT_WRITE, (int)flags, memory->fd, 0);
+	if (host == MAP_FAILED) {
+		/* hugetlbfs reserves at mmap: too small a pool shows here, not as SIGBUS in the running
+		 * guest. */
+		int code = -errno;
+		if (kind->pool)
+			return err_sys(err, code,
+				       "memory.hugepages: too few free %s pages on the host (echo %" PRIu64
+				       " > /sys/kernel/mm/hugepages/%s/nr_hugepages)",
+				       kind->name, memory->size / kind->bytes, kind->pool);
+		return err_sys(err, code, "memory.size: %" PRIu64 " MiB", memory->size / MIB);
+	}
+	memory->host = host;
+	return 0;
+}
+
+static int memory_advise(struct guest_memory *memory, const struct memory_config *config, struct err *err)
+{
+	/* A core dump is for aerie's bugs, the guest's secrets do not belong in it. */
+	(void)madvise(memory->host, memory->size, MADV_DONTDUMP);
+	if (config->hugepages == HUGEPAGES_OFF)
+		(void)madvise(memory->host, memory->size,
+			      MADV_HUGEPAGE); /* fewer TLB levels where THP is on */
+	if (config->prealloc && madvise(memory->host, memory->size, MADV_POPULATE_WRITE) < 0)
+		return err_sys(err, -errno, "memory.prealloc: %" PRIu64 " MiB", memory->size / MIB);
+	return 0;
+}
+
+int guest_memory_create(const struct memory_config *config, struct guest_memory **ret, struct err *err)
+{
+	struct guest_memory *memory = calloc(1, sizeof(*memory));
+	if (!memory)
+		return err_sys(err, -ENOMEM, "memory");
+	memory->fd = -1;
+	int r = memory_map(memory, config, err);
+	if (r == 0)
+		r = memory_advise(memory, config, err);
+	if (r < 0) {
+		guest_memory_destroy(memory);
+		return r;
+	}
+	memory_lay_out(memory);
+	*ret = memory;
+	return 0;
+}
+
+void guest_memory_destroy(struct guest_memory *memory)
+{
+	if (!memory)
+		return;
+	if (memory->host)
+		(void)munmap(memory->host, memory->size);
+	(void)close_fd(memory->fd);
+	free(memory);
+}
+
+size_t guest_memory_regions(const struct guest_memory *memory, const struct guest_region **ret)
+{
+	*ret = memory->regions;
+	return memory->region_count;
+}
+
+void *guest_memory_at(const struct guest_memory *memory, uint64_t gpa, uint64_t len)
+{
+	for (size_t i = 0; i < memory->region_count; i++) {
+		const struct guest_region *region = &memory->regions[i];
+		uint64_t offset = gpa - region->gpa; /* wraps to something huge when gpa is below */
+		if (offset < region->size && len <= region->size - offset)
+			return region->host + offset;
+	}
+	return NULL;
+}
+
+int guest_memory_read(const struct guest_memory *memory, uint64_t gpa, void *dst, uint64_t len)
+{
+	const void *src = guest_memory_at(memory, gpa, len);
+	if (!src)
+		return -EFAULT;
+	memcpy(dst, src, len);
+	return 0;
+}
+
+int guest_memory_write(const struct guest_memory *memory, uint64_t gpa, const void *src, uint64_t len)
+{
+	void *dst = guest_memory_at(memory, gpa, len);
+	if (!dst)
+		return -EFAULT;
+	memcpy(dst, src, len);
+	return 0;
+}
+
+int guest_memory_attach(struct guest_memory *memory, int vm_fd, struct err *err)
+{
+	for (size_t i = 0; i < memory->region_count; i++) {
+		const struct guest_region *region = &memory->regions[i];
+		struct kvm_userspace_memory_region slot = {
+			.slot = (uint32_t)i,
+			.guest_phys_addr = region->gpa,
+			.memory_size = region->size,
+			.userspace_addr = (uintptr_t)region->host,
+		};
+		int r = kvm_call(vm_fd, KVM_SET_USER_MEMORY_REGION, &slot);
+		if (r < 0)
+			return err_sys(err, r, "memory: slot at %#" PRIx64, region->gpa);
+	}
+	return 0;
+}
