@@ -1,9 +1,10 @@
 /*
- * The machine as the operator asked for it: const, checked, and the end of JSON. docs/config.md is the reference for
- * people; src/config/schema.c has one row for each key, which drives parsing, checking and the test of that reference.
+ * The machine as the operator asked for it: const, checked, and the end of JSON. docs/config.md is the
+ * reference for people; src/config/schema.c has one row for each key, which drives parsing, checking and the
+ * test of that reference.
  *
- * All strings belong to the machine_config and live as long as it does. Paths are absolute or relative to the working
- * directory: the loader has already resolved them against the folder of the config file.
+ * All strings belong to the machine_config and live as long as it does. Paths are absolute or relative to the
+ * working directory: the loader has already resolved them against the folder of the config file.
  */
 #ifndef AERIE_CONFIG_CONFIG_H
 #define AERIE_CONFIG_CONFIG_H
@@ -16,8 +17,9 @@
 
 enum {
 	CONFIG_CPUS_MAX = 1024,
-	CONFIG_SERIAL_MAX = 4,	/* COM1 to COM4 */
-	CONFIG_MODULES_MAX = 16 /* boot.modules */
+	CONFIG_SERIAL_MAX = 4,	 /* COM1 to COM4 */
+	CONFIG_MODULES_MAX = 16, /* boot.modules */
+	CONFIG_DEVICES_MAX = 32
 };
 
 enum nested_mode { NESTED_AUTO, NESTED_OFF, NESTED_VMX, NESTED_SVM };
@@ -28,7 +30,8 @@ enum chardev_kind { CHARDEV_NULL, CHARDEV_STDIO, CHARDEV_STDERR, CHARDEV_FILE, C
 
 struct chardev_config {
 	enum chardev_kind kind;
-	const char *path; /* FILE: the file; UNIX: the socket aerie listens on; PTY: optional link to make; else NULL */
+	const char *path; /* FILE: the file; UNIX: the socket aerie listens on; PTY: optional link to make;
+			     else NULL */
 };
 
 struct cpus_config {
@@ -64,6 +67,12 @@ struct debug_config {
 	struct chardev_config console; /* valid with has_console */
 };
 
+/* One entry of "devices". No type exists yet, so the list is always empty; each new type adds its own struct
+ * here. */
+struct device_config {
+	unsigned type;
+};
+
 struct machine_config {
 	const char *name;
 	struct cpus_config cpus;
@@ -72,13 +81,15 @@ struct machine_config {
 	enum nested_mode nested;
 	struct chardev_config serial[CONFIG_SERIAL_MAX]; /* [0] is COM1 */
 	size_t serial_count;
+	struct device_config devices[CONFIG_DEVICES_MAX];
+	size_t device_count;
 	struct debug_config debug;
 };
 
 /*
- * Read the config file at `path`, apply the `set` overrides ("key.path=value", `set_count` of them, in order), check
- * everything that can be checked without the host. On error the message is one line that names file, key, value and
- * what would be accepted; -EINVAL for the content, or the errno of reading the file.
+ * Read the config file at `path`, apply the `set` overrides ("key.path=value", `set_count` of them, in
+ * order), check everything that can be checked without the host. On error the message is one line that names
+ * file, key, value and what would be accepted; -EINVAL for the content, or the errno of reading the file.
  */
 int config_load(const char *path, const char *const *set, size_t set_count, struct machine_config **ret,
 		struct err *err);
