@@ -1,10 +1,11 @@
 /*
  * What every device is: a class (const: name, config, state table, functions) and instances made from it.
  *
- * All that the guest can see of a device lives in one `struct x_regs`, the struct of its state table. Reset assigns a
- * const image of it; save copies it out under the device's lock; restore checks a decoded copy, assigns it and then
- * re-creates its effects (interrupt level, timers). A failed restore changes nothing. tests/devices/test_contract.c
- * runs over the whole registry, so a new device is under test as soon as it is listed.
+ * All that the guest can see of a device lives in one `struct x_regs`, the struct of its state table. Reset
+ * assigns a const image of it; save copies it out under the device's lock; restore checks a decoded copy,
+ * assigns it and then re-creates its effects (interrupt level, timers). A failed restore changes nothing.
+ * tests/devices/test_contract.c runs over the whole registry, so a new device is under test as soon as it is
+ * listed.
  */
 #ifndef AERIE_DEVICES_DEVICE_H
 #define AERIE_DEVICES_DEVICE_H
@@ -17,7 +18,7 @@
 #include "irq/irq.h"
 #include "state/state.h"
 
-/* What a device may ask of the machine. Any thread; returns at once, the machine acts after the access has ended. */
+/* What a device may ask of the machine. Any thread; returns at once, the machine acts after the access. */
 enum machine_request {
 	MACHINE_RESET,	   /* all of the machine, as the reset button */
 	MACHINE_POWER_OFF, /* end with exit code 0 */
@@ -36,12 +37,12 @@ struct device_services {
 struct device;
 
 struct device_class {
-	const char *name; /* unique in the registry; instance N is "name" or "nameN" when there can be several */
+	const char *name; /* unique in the registry; where there can be several, instance N is "nameN" */
 	const struct state_table *state;
-	/* The config of instance `index` of this class in this machine, or NULL when there is none (the end). */
+	/* The config of instance `index` of this class in this machine, or NULL at the end of them. */
 	const void *(*config)(const struct machine_config *machine, size_t index);
-	int (*create)(const void *config, size_t index, const struct device_services *services, struct device **ret,
-		      struct err *err);
+	int (*create)(const void *config, size_t index, const struct device_services *services,
+		      struct device **ret, struct err *err);
 	void (*destroy)(struct device *device); /* NULL is fine */
 	void (*reset)(struct device *device);
 	/* `regs` has state->size bytes. */
