@@ -7,6 +7,7 @@
 #define AERIE_BASE_CLEANUP_H
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
 
