@@ -1,0 +1,13 @@
+/* The classes that registry.c lists; whoever else wants one finds it there by name. */
+#ifndef AERIE_DEVICES_CLASSES_H
+#define AERIE_DEVICES_CLASSES_H
+
+#include "devices/device.h"
+
+extern const struct device_class acpi_pm_class;
+extern const struct device_class cmos_class;
+extern const struct device_class debug_class;
+extern const struct device_class i8042_class;
+extern const struct device_class reset_class;
+
+#endif
