@@ -87,9 +87,10 @@ struct machine_config {
 };
 
 /*
- * Read the config file at `path`, apply the `set` overrides ("key.path=value", `set_count` of them, in
- * order), check everything that can be checked without the host. On error the message is one line that names
- * file, key, value and what would be accepted; -EINVAL for the content, or the errno of reading the file.
+ * Read the config file at `path` ("-": standard input, with relative paths from the working directory), apply
+ * the `set` overrides ("key.path=value", `set_count` of them, in order), check everything that can be checked
+ * without the host. On error the message is one line that names file, key, value and what would be accepted;
+ * -EINVAL for the content, or the errno of reading the file.
  */
 int config_load(const char *path, const char *const *set, size_t set_count, struct machine_config **ret,
 		struct err *err);
@@ -97,5 +98,14 @@ int config_load(const char *path, const char *const *set, size_t set_count, stru
 int config_parse(const char *path, const char *text, size_t len, const char *const *set, size_t set_count,
 		 struct machine_config **ret, struct err *err);
 void config_free(struct machine_config *config); /* NULL is fine */
+
+/*
+ * The whole machine as JSON, defaults and derived values included; config_parse reads the same machine from
+ * it. The caller frees the text with free(). NULL when out of memory.
+ */
+char *config_print(const struct machine_config *config);
+
+/* Calls `line` for each key there is, with a row of the Markdown table that stands in docs/config.md. */
+void config_reference(void (*line)(const char *row, void *data), void *data);
 
 #endif

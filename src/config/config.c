@@ -2,7 +2,10 @@
 
 #include "base/cleanup.h"
 #include "decode.h"
+#include "encode.h"
+#include "json_scan.h"
 #include "override.h"
+#include "reference.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -29,9 +32,12 @@ void config_free(struct machine_config *config)
 /* What an operator wrote stands in messages, and a message is one line for a terminal. */
 static int make_printable(struct err *err)
 {
-	for (char *p = err->text; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+	bool utf8 = json_is_utf8(err->text); /* not when the text was cut within a character */
+	for (char *p = err->text; *p; p++) {
+		unsigned char c = (unsigned char)*p;
+		if (c < 0x20 || c == 0x7f || (c > 0x7f && !utf8))
 			*p = '?';
+	}
 	return err->code;
 }
 
@@ -113,4 +119,15 @@ int config_load(const char *path, const char *const *set, size_t set_count, stru
 		return make_printable(err);
 	}
 	return config_parse(path, text, len, set, set_count, ret, err);
+}
+
+char *config_print(const struct machine_config *config)
+{
+	_cleanup_json_ cJSON *tree = encode_object(&machine_object, config);
+	return tree ? cJSON_Print(tree) : NULL;
+}
+
+void config_reference(void (*line)(const char *row, void *data), void *data)
+{
+	reference_walk(&machine_object, line, data);
 }

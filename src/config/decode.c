@@ -230,6 +230,22 @@ static const struct chardev_form *form_find(const char *word)
 	return NULL;
 }
 
+/* Not a form of a chardev, or not in this shape; say which of the shapes is near. */
+static int refuse_form(const struct decode *d, const struct place *at, const struct key *key,
+		       const cJSON *node, const char *word)
+{
+	struct suggestion near = suggestion_for(word);
+	char hint[64] = "";
+	for (const struct chardev_form *f = chardev_forms; f->word; f++)
+		suggestion_try(&near, f->word);
+	const struct chardev_form *form = near.best ? form_find(near.best) : NULL;
+	if (form)
+		(void)snprintf(hint, sizeof(hint),
+			       form->bare ? " (did you mean \"%s\"?)" : " (did you mean {\"%s\": path}?)",
+			       form->word);
+	return refuse_value(d, at, key, node, hint);
+}
+
 /* {"file": "path"}: one member, whose name is a form that takes a path. */
 static int decode_chardev_path(const struct decode *d, const struct place *at, const struct key *key,
 			       cJSON *node, struct chardev_config *chardev)
@@ -238,7 +254,7 @@ static int decode_chardev_path(const struct decode *d, const struct place *at, c
 	cJSON *path = node->child;
 	const struct chardev_form *form = path && !path->next ? form_find(path->string) : NULL;
 	if (!form || !form->with_path)
-		return refuse_value(d, at, key, node, "");
+		return refuse_form(d, at, key, node, path && !path->next ? path->string : "");
 	const struct place path_at = {.parent = at, .name = form->word};
 	if (!cJSON_IsString(path) || !*path->valuestring)
 		return refuse(d, &path_at, path, "%s is not a path",
@@ -257,7 +273,7 @@ static int decode_chardev(const struct decode *d, const struct place *at, const 
 		return decode_chardev_path(d, at, key, node, chardev);
 	const struct chardev_form *form = cJSON_IsString(node) ? form_find(node->valuestring) : NULL;
 	if (!form || !form->bare)
-		return refuse_value(d, at, key, node, "");
+		return refuse_form(d, at, key, node, cJSON_IsString(node) ? node->valuestring : "");
 	*chardev = (struct chardev_config){.kind = form->kind};
 	return 0;
 }

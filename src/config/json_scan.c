@@ -126,6 +126,17 @@ static size_t utf8_length(const char *p, const char *end)
 	return len;
 }
 
+bool json_is_utf8(const char *text)
+{
+	const char *end = text + strlen(text);
+	for (size_t len; text < end; text += len) {
+		len = utf8_length(text, end);
+		if (!len)
+			return false;
+	}
+	return true;
+}
+
 /* The four digits of \uXXXX at `p`; -1 when there are not four. */
 static int hex4(const char *p, const char *end)
 {

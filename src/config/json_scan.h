@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum {
@@ -19,5 +20,7 @@ enum {
 
 /* 0, or -EINVAL with "name:line:column: what is wrong"; lines and columns count characters from 1. */
 int json_scan(const char *name, const char *text, size_t len, struct err *err);
+
+bool json_is_utf8(const char *text);
 
 #endif

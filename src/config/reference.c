@@ -38,16 +38,13 @@ static void choices_text(const struct choice *choices, char *text, size_t size)
 
 static void chardev_text(char *text, size_t size)
 {
-	const char *separator = "";
-	for (const struct chardev_form *f = chardev_forms; f->word; f++) {
+	append(text, size, "one of");
+	for (const struct chardev_form *f = chardev_forms; f->word; f++)
 		if (f->bare)
-			append(text, size, "%s\"%s\"", separator, f->word);
-		if (f->bare)
-			separator = ", ";
-	}
+			append(text, size, " \"%s\",", f->word);
 	for (const struct chardev_form *f = chardev_forms; f->word; f++)
 		if (f->with_path)
-			append(text, size, "%s{\"%s\": path}", separator, f->word);
+			append(text, size, " {\"%s\": path}%s", f->word, f[1].word ? "," : "");
 }
 
 const char *key_expects(const struct key *key, char *text, size_t size)
@@ -88,4 +85,42 @@ const char *key_expects(const struct key *key, char *text, size_t size)
 		break;
 	}
 	return text;
+}
+
+struct walk {
+	void (*line)(const char *text, void *data);
+	void *data;
+};
+
+static void walk_object(const struct walk *w, const struct place *at, const struct object *object);
+
+static void walk_key(const struct walk *w, const struct place *at, const struct key *key)
+{
+	char row[ROW_BYTES], path[256], expected[384];
+	(void)place_text(at, path, sizeof(path));
+	const char *absent = key->required ? "required" : key->absent ? key->absent : key->fallback;
+	const char *code = !key->required && !key->absent && key->fallback ? "`" : "";
+	(void)snprintf(row, sizeof(row), "| `%s` | %s | %s%s%s | %s |", path,
+		       key_expects(key, expected, sizeof(expected)), code, absent ? absent : "", code,
+		       key->doc);
+	w->line(row, w->data);
+	if (key->type == KEY_OBJECT)
+		walk_object(w, at, key->object);
+	if (key->type == KEY_LIST)
+		walk_key(w, &(struct place){.parent = at, .name = "N"}, key->item);
+	for (const struct tag *tag = key->tags; tag && tag->word; tag++) {
+		struct place tag_at = {.parent = at, .name = tag->word};
+		walk_object(w, &tag_at, tag->object);
+	}
+}
+
+static void walk_object(const struct walk *w, const struct place *at, const struct object *object)
+{
+	for (const struct key *key = object->keys; key->name; key++)
+		walk_key(w, &(struct place){.parent = at, .name = key->name}, key);
+}
+
+void reference_walk(const struct object *object, void (*line)(const char *text, void *data), void *data)
+{
+	walk_object(&(struct walk){.line = line, .data = data}, &(struct place){.parent = NULL}, object);
 }

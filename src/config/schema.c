@@ -97,7 +97,7 @@ static const struct key module_keys[] = {
 	{.name = NULL},
 };
 static const struct object module_object = {.keys = module_keys};
-static const struct key module_item = {.type = KEY_OBJECT, .object = &module_object};
+static const struct key module_item = {.type = KEY_OBJECT, .object = &module_object, .doc = "one module"};
 
 static const struct key boot_keys[] = {
 	{.name = "kernel",
@@ -132,12 +132,14 @@ static const struct key debug_keys[] = {
 };
 static const struct object debug_object = {.keys = debug_keys};
 
-static const struct key serial_item = {.type = KEY_CHARDEV};
+static const struct key serial_item = {.type = KEY_CHARDEV,
+				       .doc = "where the bytes of the port come from and go"};
 
 /* The next rows to come: {"virtio-blk", DEVICE_VIRTIO_BLK, &virtio_blk_object}, with its keys in a table as
  * above. */
 static const struct tag device_tags[] = {{.word = NULL}};
-static const struct key device_item = {.type = KEY_TAGGED, .tags = device_tags};
+static const struct key device_item = {
+	.type = KEY_TAGGED, .tags = device_tags, .doc = "refused in this version"};
 
 static const struct key machine_keys[] = {
 	{.name = "name",
