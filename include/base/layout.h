@@ -41,6 +41,7 @@
 #define LAYOUT_CMDLINE_GPA	    UINT64_C(0x00020000)
 #define LAYOUT_CMDLINE_BYTES	    UINT64_C(0x00010000) /* 64 KiB with the terminating 0 */
 #define LAYOUT_LOW_RAM_END_GPA	    UINT64_C(0x0009fc00)
+#define LAYOUT_VGA_HOLE_GPA	    UINT64_C(0x000a0000)
 #define LAYOUT_ACPI_GPA		    UINT64_C(0x000e0000)
 #define LAYOUT_ACPI_BYTES	    UINT64_C(0x00010000)
 #define LAYOUT_SMBIOS_GPA	    UINT64_C(0x000f0000)
@@ -52,7 +53,8 @@
 #define LAYOUT_IOAPIC_GPA	    UINT64_C(0xfec00000)
 #define LAYOUT_LAPIC_GPA	    UINT64_C(0xfee00000)
 #define LAYOUT_KVM_IDENTITY_MAP_GPA UINT64_C(0xfffbc000)
-#define LAYOUT_KVM_TSS_GPA	    UINT64_C(0xfffbd000) /* three pages */
+#define LAYOUT_KVM_TSS_GPA	    UINT64_C(0xfffbd000)
+#define LAYOUT_KVM_TSS_BYTES	    (12 * KIB)
 #define LAYOUT_HIGH_RAM_GPA	    UINT64_C(0x100000000)
 
 /* I/O ports. */
@@ -78,6 +80,7 @@ static const struct layout_com layout_com[4] = {{0x3f8, 4}, {0x2f8, 3}, {0x3e8, 
 
 /* Interrupts (GSI = ISA IRQ; the PIT's IRQ 0 arrives at IOAPIC pin 2). */
 #define LAYOUT_GSI_I8042 1
+#define LAYOUT_GSI_PIT	 2
 #define LAYOUT_GSI_RTC	 8
 #define LAYOUT_GSI_SCI	 9 /* level-triggered, active high */
 
