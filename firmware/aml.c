@@ -1,0 +1,160 @@
+#include "aml.h"
+
+enum {
+	AML_ZERO = 0x00,
+	AML_ONE = 0x01,
+	AML_NAME = 0x08,
+	AML_BYTE = 0x0a,
+	AML_WORD = 0x0b,
+	AML_DWORD = 0x0c,
+	AML_STRING = 0x0d,
+	AML_QWORD = 0x0e,
+	AML_SCOPE = 0x10,
+	AML_BUFFER = 0x11,
+	AML_PACKAGE = 0x12,
+	AML_ROOT = 0x5c, /* '\' */
+	AML_EXTENDED = 0x5b,
+	AML_EXTENDED_DEVICE = 0x82,
+
+	RESOURCE_IRQ = 0x22, /* small item 4, two bytes: IRQNoFlags */
+	RESOURCE_IO = 0x47,  /* small item 8, seven bytes */
+	RESOURCE_IO_DECODE16 = 1,
+	RESOURCE_END = 0x79, /* small item 15, one byte: a checksum, or 0 for none */
+};
+
+/* One byte is set aside for the PkgLength; closing makes room when it needs more. */
+static size_t aml_open(struct writer *w)
+{
+	size_t opened = w->used;
+	write_u8(w, 0);
+	return opened;
+}
+
+/*
+ * 20.2.4: below 64 the length is one byte. Else the first byte has the number of the bytes that follow in
+ * bits 7:6 and the low four bits of the length, the others have the rest. The length counts its own bytes.
+ */
+void aml_close(struct writer *w, size_t opened)
+{
+	if (w->failed)
+		return;
+	size_t body = w->used - opened - 1;
+	size_t more = body + 1 < 1U << 6 ? 0 : body + 2 < 1U << 12 ? 1 : body + 3 < 1U << 20 ? 2 : 3;
+	write_zeros(w, more);
+	if (w->failed)
+		return;
+	uint8_t *at = w->data + opened;
+	size_t length = body + 1 + more;
+	memmove(at + 1 + more, at + 1, body);
+	if (!more) {
+		at[0] = (uint8_t)length;
+		return;
+	}
+	at[0] = (uint8_t)(more << 6 | (length & 0xf));
+	for (size_t i = 0; i < more; i++)
+		at[1 + i] = (uint8_t)(length >> (4 + 8 * i));
+}
+
+size_t aml_open_scope(struct writer *w, const char *name)
+{
+	write_u8(w, AML_SCOPE);
+	size_t opened = aml_open(w);
+	write_u8(w, AML_ROOT);
+	write_bytes(w, name, 4);
+	return opened;
+}
+
+size_t aml_open_device(struct writer *w, const char *name)
+{
+	write_u8(w, AML_EXTENDED);
+	write_u8(w, AML_EXTENDED_DEVICE);
+	size_t opened = aml_open(w);
+	write_bytes(w, name, 4);
+	return opened;
+}
+
+size_t aml_open_package(struct writer *w, uint8_t count)
+{
+	write_u8(w, AML_PACKAGE);
+	size_t opened = aml_open(w);
+	write_u8(w, count);
+	return opened;
+}
+
+void aml_name(struct writer *w, const char *name)
+{
+	write_u8(w, AML_NAME);
+	write_bytes(w, name, 4);
+}
+
+void aml_integer(struct writer *w, uint64_t value)
+{
+	if (value <= 1) {
+		write_u8(w, value ? AML_ONE : AML_ZERO);
+	} else if (value <= UINT8_MAX) {
+		write_u8(w, AML_BYTE);
+		write_u8(w, (uint8_t)value);
+	} else if (value <= UINT16_MAX) {
+		write_u8(w, AML_WORD);
+		write_le16(w, (uint16_t)value);
+	} else if (value <= UINT32_MAX) {
+		write_u8(w, AML_DWORD);
+		write_le32(w, (uint32_t)value);
+	} else {
+		write_u8(w, AML_QWORD);
+		write_le64(w, value);
+	}
+}
+
+void aml_string(struct writer *w, const char *text)
+{
+	write_u8(w, AML_STRING);
+	write_bytes(w, text, strlen(text) + 1);
+}
+
+static uint32_t hex_digit(char c)
+{
+	return (uint32_t)(c <= '9' ? c - '0' : c - 'A' + 10);
+}
+
+/* 19.6.38: three letters of five bits and four hexadecimal digits, as 32 bits with the first letter first in
+ * memory. */
+void aml_eisa_id(struct writer *w, const char *id)
+{
+	uint32_t bits = 0;
+	for (int i = 0; i < 3; i++)
+		bits = bits << 5 | (uint32_t)(id[i] - '@');
+	for (int i = 3; i < 7; i++)
+		bits = bits << 4 | hex_digit(id[i]);
+	write_u8(w, AML_DWORD);
+	write_le32(w, __builtin_bswap32(bits));
+}
+
+void aml_resource_io(struct writer *resources, uint16_t port, uint8_t count)
+{
+	write_u8(resources, RESOURCE_IO);
+	write_u8(resources, RESOURCE_IO_DECODE16);
+	write_le16(resources, port); /* the lowest base ... */
+	write_le16(resources, port); /* ... and the highest: it cannot move */
+	write_u8(resources, 1);	     /* alignment */
+	write_u8(resources, count);
+}
+
+void aml_resource_irq(struct writer *resources, uint8_t irq)
+{
+	write_u8(resources, RESOURCE_IRQ);
+	write_le16(resources, (uint16_t)(1U << irq));
+}
+
+void aml_resources(struct writer *w, struct writer *resources)
+{
+	write_u8(resources, RESOURCE_END);
+	write_u8(resources, 0);
+	if (resources->failed)
+		w->failed = true;
+	write_u8(w, AML_BUFFER);
+	size_t opened = aml_open(w);
+	aml_integer(w, resources->used);
+	write_bytes(w, resources->data, resources->used);
+	aml_close(w, opened);
+}
