@@ -1,0 +1,53 @@
+/*
+ * All vCPUs of a machine: one thread each, which does KVM_RUN and bus dispatch and nothing else.
+ *
+ * The threads start parked. Resume lets them run; pause kicks them out of KVM_RUN, waits until each has
+ * finished its pending exit, and parks them again. All functions are called by one thread, the machine's; the
+ * events come from vCPU threads and must only leave a note for it.
+ */
+#ifndef AERIE_CPU_VCPU_H
+#define AERIE_CPU_VCPU_H
+
+#include "base/err.h"
+#include "bus/bus.h"
+#include "config/config.h"
+#include "cpu/boot.h"
+#include "cpu/cpuid.h"
+
+struct vcpus;
+
+struct vcpu_events {
+	void (*triple_fault)(void *owner); /* the guest asks for a reset the hard way */
+	void (*crashed)(void *owner);	   /* KVM cannot go on; a report was logged, the vCPU has parked */
+	void *owner;
+};
+
+struct vcpus_spec {
+	int kvm_fd, vm_fd; /* borrowed */
+	const struct cpus_config *cpus;
+	enum nested_mode nested;
+	struct bus *bus;
+	struct vcpu_events events;
+};
+
+/* Makes vCPUs with CPUID and MSRs as at power-on, remembers that state, starts their threads parked. */
+int vcpus_create(const struct vcpus_spec *spec, struct vcpus **ret, struct err *err);
+void vcpus_destroy(struct vcpus *vcpus); /* pauses and joins; NULL is fine */
+
+/* What L1 got. */
+enum cpu_nested vcpus_nested(const struct vcpus *vcpus);
+
+/* Registers as a loader hands them over. The vCPUs are parked, in power-on state (new, or after vcpus_reset).
+ */
+int vcpus_boot(struct vcpus *vcpus, const struct cpu_boot *boot, struct err *err);
+
+/* All vCPUs back to the state at power-on, out of VMX or SVM operation. They are parked. */
+int vcpus_reset(struct vcpus *vcpus, struct err *err);
+
+void vcpus_resume(struct vcpus *vcpus);
+void vcpus_pause(struct vcpus *vcpus);
+
+/* Make every vCPU park as soon as its current exit is finished; vcpus_pause then waits for it. Any thread. */
+void vcpus_kick(struct vcpus *vcpus);
+
+#endif

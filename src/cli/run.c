@@ -1,0 +1,98 @@
+/* aerie run: from a config file to the guest's exit code. */
+#include "base/log.h"
+#include "cli/cli.h"
+#include "config/config.h"
+#include "machine/machine.h"
+
+#include <getopt.h>
+#include <stdlib.h>
+
+enum { SET_MAX = 64 };
+
+struct run_options {
+	const char *path;
+	const char *set[SET_MAX];
+	size_t set_count;
+};
+
+static void run_usage(void)
+{
+	print_out("Usage: aerie run CONFIG [--set key.path=value]...\n\n"
+		  "Run the machine that CONFIG (JSON, see docs/config.md) describes.\n\n"
+		  "  -s, --set KEY=VALUE  override a key of CONFIG, for example --set memory.size=4G\n"
+		  "  -v, --verbose        say more; twice: also what the guest probes\n"
+		  "  -h, --help           this text\n\n"
+		  "In a stdio console: Ctrl-A x ends, Ctrl-A p presses the power button, Ctrl-A h tells the "
+		  "rest.\n"
+		  "SIGINT, SIGTERM and SIGHUP end the machine, SIGPWR presses the power button.\n"
+		  "Exit code: 0 after power-off, (v << 1) | 1 from the debug exit port, 1 failed, 2 bad "
+		  "usage or config.\n");
+}
+
+/* 0 to go on, or -1 with *ret_code set. */
+static int run_parse(int argc, char **argv, struct run_options *ret, int *ret_code)
+{
+	static const struct option options[] = {
+		{"set", required_argument, NULL, 's'},
+		{"verbose", no_argument, NULL, 'v'},
+		{"help", no_argument, NULL, 'h'},
+		{0},
+	};
+	int option;
+	enum log_level level = LOG_WARN;
+
+	*ret_code = CLI_USAGE;
+	while ((option = getopt_long(argc, argv, "s:vh", options, NULL)) != -1) {
+		switch (option) {
+		case 's':
+			if (ret->set_count == SET_MAX) {
+				log_error("run: at most %d --set", SET_MAX);
+				return -1;
+			}
+			ret->set[ret->set_count++] = optarg;
+			break;
+		case 'v':
+			level = level == LOG_WARN ? LOG_INFO : LOG_DEBUG;
+			break;
+		case 'h':
+			run_usage();
+			*ret_code = CLI_OK;
+			return -1;
+		default:
+			log_error("run: \"%s\" is not an option or lacks its value (see 'aerie run --help')",
+				  argv[optind - 1]);
+			return -1;
+		}
+	}
+	log_set_level(level);
+	if (argc - optind != 1) {
+		log_error("run: one config file is needed (see 'aerie run --help')");
+		return -1;
+	}
+	ret->path = argv[optind];
+	return 0;
+}
+
+int cli_run(int argc, char **argv)
+{
+	struct run_options options = {0};
+	struct machine_config *config = NULL;
+	struct machine *machine = NULL;
+	struct err err = ERR_INIT;
+	int code;
+
+	if (run_parse(argc, argv, &options, &code) < 0)
+		return code;
+	if (config_load(options.path, options.set, options.set_count, &config, &err) < 0) {
+		log_error("%s", err.text);
+		return CLI_USAGE;
+	}
+	code = CLI_FAILED;
+	if (machine_create(config, &machine, &err) == 0 && machine_run(machine, &code, &err) < 0)
+		code = CLI_FAILED;
+	machine_destroy(machine); /* before the message: it gives the terminal back */
+	if (err.code)
+		log_error("%s", err.text);
+	config_free(config);
+	return code;
+}

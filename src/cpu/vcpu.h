@@ -1,0 +1,44 @@
+/* One vCPU, as the files of this room share it. */
+#ifndef AERIE_CPU_VCPU_PRIVATE_H
+#define AERIE_CPU_VCPU_PRIVATE_H
+
+#include "cpu/vcpu.h"
+#include "vcpu_state.h"
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vcpu {
+	struct vcpus *all; /* borrowed */
+	uint32_t index;
+	uint32_t apic_id; /* also KVM's vCPU id */
+	int fd;
+	struct kvm_run *run; /* shared with the kernel, run_bytes long */
+	size_t run_bytes;
+	pthread_t thread;
+	bool has_thread;
+	bool parked; /* under all->lock */
+	struct vcpu_state power_on;
+};
+
+/* What the exit table says about an exit that has been handled. */
+enum exit_verdict {
+	EXIT_RESUME, /* back into KVM_RUN */
+	EXIT_PARK,   /* the guest cannot or must not go on until the machine has acted */
+};
+
+/* Dispatch vcpu->run->exit_reason. */
+enum exit_verdict vcpu_exit(struct vcpu *vcpu, struct bus *bus, const struct vcpu_events *events);
+
+/* KVM_RUN itself failed with `code` (-errno). */
+enum exit_verdict vcpu_run_failed(struct vcpu *vcpu, int code, const struct vcpu_events *events);
+
+const char *vcpu_exit_name(uint32_t reason); /* for messages and tests; never NULL */
+
+/* Registers, CPUID and MSRs (vcpu_setup.c). */
+int vcpu_setup(struct vcpu *vcpu, const struct cpuid_table *cpuid, enum cpu_nested nested, struct err *err);
+int vcpu_boot(struct vcpu *vcpu, const struct cpu_boot *boot, struct err *err);
+
+#endif

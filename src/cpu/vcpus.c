@@ -1,0 +1,287 @@
+/*
+ * vCPU threads and how they are stopped.
+ *
+ * A thread is asked to park by all->run = false, then run->immediate_exit = 1, then a signal. Wherever it is,
+ * it sees that: inside KVM_RUN the signal ends the call; on its way there, immediate_exit ends it at once;
+ * handling an exit, it finishes and then meets immediate_exit. KVM completes a pending I/O access before it
+ * honours immediate_exit, so a parked vCPU never has half an instruction open (api.rst 5, the note below
+ * KVM_EXIT_MMIO).
+ */
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "host/kvm.h"
+#include "vcpu.h"
+#include "vcpu_msrs.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+struct vcpus {
+	struct bus *bus;
+	struct vcpu_events events;
+	enum cpu_nested nested;
+	struct vcpu_layout layout;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	_Atomic bool run; /* vCPUs should be in KVM_RUN */
+	bool quit;	  /* threads should end; under lock */
+	uint32_t count;
+	struct vcpu vcpu[];
+};
+
+/* Its only purpose is to make KVM_RUN return. */
+static void kick_handler(int signal)
+{
+	(void)signal;
+}
+
+static int kick_signal(void)
+{
+	return SIGRTMIN;
+}
+
+static void vcpu_kick(struct vcpu *vcpu)
+{
+	/* Before the signal: the thread may be between its check and KVM_RUN, where the signal alone would be
+	 * lost. */
+	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	if (vcpu->has_thread)
+		(void)pthread_kill(vcpu->thread, kick_signal());
+}
+
+void vcpus_kick(struct vcpus *vcpus)
+{
+	atomic_store(&vcpus->run, false);
+	for (uint32_t i = 0; i < vcpus->count; i++)
+		vcpu_kick(&vcpus->vcpu[i]);
+}
+
+/* Wait until the vCPU may run. Returns false when the thread should end. */
+static bool vcpu_park(struct vcpu *vcpu)
+{
+	struct vcpus *all = vcpu->all;
+	pthread_mutex_lock(&all->lock);
+	vcpu->parked = true;
+	pthread_cond_broadcast(&all->changed);
+	while (!atomic_load(&all->run) && !all->quit)
+		pthread_cond_wait(&all->changed, &all->lock);
+	vcpu->parked = false;
+	bool go = !all->quit;
+	pthread_mutex_unlock(&all->lock);
+	return go;
+}
+
+/* Run until asked to park. */
+static void vcpu_run(struct vcpu *vcpu)
+{
+	struct vcpus *all = vcpu->all;
+	for (;;) {
+		enum exit_verdict verdict;
+		int r = ioctl(vcpu->fd, KVM_RUN, 0);
+		if (r >= 0) {
+			verdict = vcpu_exit(vcpu, all->bus, &all->events);
+		} else if (errno == EINTR || errno == EAGAIN) {
+			__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+			if (!atomic_load(&all->run))
+				return;
+			continue;
+		} else {
+			verdict = vcpu_run_failed(vcpu, -errno, &all->events);
+		}
+		if (verdict == EXIT_PARK) {
+			/* The event's receiver kicks all of us; without this the guest would run on until it
+			 * has. */
+			atomic_store(&all->run, false);
+			return;
+		}
+	}
+}
+
+static void *vcpu_thread(void *argument)
+{
+	struct vcpu *vcpu = argument;
+	char name[16];
+	(void)snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
+	(void)pthread_setname_np(pthread_self(), name);
+	while (vcpu_park(vcpu))
+		vcpu_run(vcpu);
+	return NULL;
+}
+
+void vcpus_resume(struct vcpus *vcpus)
+{
+	pthread_mutex_lock(&vcpus->lock);
+	atomic_store(&vcpus->run, true);
+	pthread_cond_broadcast(&vcpus->changed);
+	pthread_mutex_unlock(&vcpus->lock);
+}
+
+void vcpus_pause(struct vcpus *vcpus)
+{
+	vcpus_kick(vcpus);
+	pthread_mutex_lock(&vcpus->lock);
+	for (uint32_t i = 0; i < vcpus->count; i++)
+		while (vcpus->vcpu[i].has_thread && !vcpus->vcpu[i].parked)
+			pthread_cond_wait(&vcpus->changed, &vcpus->lock);
+	pthread_mutex_unlock(&vcpus->lock);
+}
+
+enum cpu_nested vcpus_nested(const struct vcpus *vcpus)
+{
+	return vcpus->nested;
+}
+
+int vcpus_boot(struct vcpus *vcpus, const struct cpu_boot *boot, struct err *err)
+{
+	return vcpu_boot(&vcpus->vcpu[0], boot, err);
+}
+
+int vcpus_reset(struct vcpus *vcpus, struct err *err)
+{
+	for (uint32_t i = 0; i < vcpus->count; i++) {
+		struct vcpu *vcpu = &vcpus->vcpu[i];
+		int r = vcpu_state_leave_nested(&vcpu->power_on, &vcpus->layout, vcpu->fd, err);
+		if (r == 0)
+			r = vcpu_state_put(&vcpu->power_on, &vcpus->layout, vcpu->fd, err);
+		if (r < 0)
+			return err_prepend(err, "reset of vCPU %u", i);
+	}
+	return 0;
+}
+
+/* The state that reset puts back. The TSC restarts from 0 for all at once: KVM takes writes of 0 as
+ * "synchronize". */
+static int vcpu_remember(struct vcpu *vcpu, const struct vcpu_layout *layout, struct err *err)
+{
+	int r = vcpu_state_init(&vcpu->power_on, layout, err);
+	if (r == 0)
+		r = vcpu_state_get(&vcpu->power_on, layout, vcpu->fd, err);
+	for (uint32_t i = 0; r == 0 && i < layout->msr_count; i++)
+		if (vcpu->power_on.msrs[i].index == MSR_IA32_TSC)
+			vcpu->power_on.msrs[i].data = 0;
+	return r;
+}
+
+static int vcpu_create(struct vcpu *vcpu, const struct vcpus_spec *spec, const struct cpuid_table *supported,
+		       bool tsc_deadline, struct err *err)
+{
+	struct vcpus *all = vcpu->all;
+	struct cpuid_table *cpuid = malloc(sizeof(*cpuid)); /* 10 KiB: too much for a stack frame */
+	if (!cpuid)
+		return err_sys(err, -ENOMEM, "CPUID");
+	cpuid_for_vcpu(supported, spec->cpus, vcpu->index, all->nested, tsc_deadline, cpuid);
+
+	int r = kvm_call_value(spec->vm_fd, KVM_CREATE_VCPU, vcpu->apic_id);
+	if (r < 0) {
+		(void)err_sys(err, r, "KVM_CREATE_VCPU (APIC id %u)", vcpu->apic_id);
+		goto out;
+	}
+	vcpu->fd = r;
+	void *run = mmap(NULL, vcpu->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+	if (run == MAP_FAILED) {
+		r = err_sys(err, -errno, "mmap of kvm_run");
+		goto out;
+	}
+	vcpu->run = run;
+	r = vcpu_setup(vcpu, cpuid, all->nested, err);
+	if (r == 0 && vcpu->index == 0)
+		r = vcpu_layout_init(&all->layout, spec->kvm_fd, spec->vm_fd, vcpu->fd, err);
+	if (r == 0)
+		r = vcpu_remember(vcpu, &all->layout, err);
+out:
+	free(cpuid);
+	return r;
+}
+
+static int vcpu_start(struct vcpu *vcpu, struct err *err)
+{
+	int r = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
+	if (r)
+		return err_sys(err, -r, "thread");
+	vcpu->has_thread = true;
+	return 0;
+}
+
+/* Everything after the allocation; vcpus_destroy undoes whatever part of it was done. */
+static int vcpus_fill(struct vcpus *vcpus, const struct vcpus_spec *spec, struct cpuid_table *supported,
+		      struct err *err)
+{
+	const struct sigaction kick = {.sa_handler = kick_handler}; /* no SA_RESTART: KVM_RUN must return */
+	int run_bytes = kvm_call_value(spec->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	bool tsc_deadline = kvm_capability(spec->vm_fd, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+	int r = run_bytes < 0 ? err_sys(err, run_bytes, "KVM_GET_VCPU_MMAP_SIZE") : 0;
+
+	if (r == 0)
+		r = cpuid_supported(spec->kvm_fd, supported, err);
+	if (r == 0)
+		r = cpuid_resolve_nested(spec->nested, supported, &vcpus->nested, err);
+	if (r == 0 && sigaction(kick_signal(), &kick, NULL) < 0)
+		r = err_sys(err, -errno, "sigaction");
+	for (uint32_t i = 0; r == 0 && i < spec->cpus->count; i++) {
+		struct vcpu *vcpu = &vcpus->vcpu[i];
+		*vcpu = (struct vcpu){.all = vcpus, .index = i, .fd = -1, .run_bytes = (size_t)run_bytes};
+		vcpu->apic_id = cpu_apic_id(spec->cpus, i);
+		vcpus->count = i + 1;
+		r = vcpu_create(vcpu, spec, supported, tsc_deadline, err);
+		if (r < 0)
+			return err_prepend(err, "vCPU %u", i);
+	}
+	for (uint32_t i = 0; r == 0 && i < vcpus->count; i++)
+		r = vcpu_start(&vcpus->vcpu[i], err);
+	return r;
+}
+
+int vcpus_create(const struct vcpus_spec *spec, struct vcpus **ret, struct err *err)
+{
+	struct vcpus *vcpus = calloc(1, sizeof(*vcpus) + spec->cpus->count * sizeof(vcpus->vcpu[0]));
+	struct cpuid_table *supported = calloc(1, sizeof(*supported));
+	int r = vcpus && supported ? 0 : err_sys(err, -ENOMEM, "vCPUs");
+	if (r == 0) {
+		vcpus->bus = spec->bus;
+		vcpus->events = spec->events;
+		pthread_mutex_init(&vcpus->lock, NULL);
+		pthread_cond_init(&vcpus->changed, NULL);
+		r = vcpus_fill(vcpus, spec, supported, err);
+		if (r < 0)
+			vcpus_destroy(vcpus);
+		else
+			*ret = vcpus;
+	} else {
+		free(vcpus);
+	}
+	free(supported);
+	return r;
+}
+
+void vcpus_destroy(struct vcpus *vcpus)
+{
+	if (!vcpus)
+		return;
+	pthread_mutex_lock(&vcpus->lock);
+	vcpus->quit = true;
+	pthread_cond_broadcast(&vcpus->changed);
+	pthread_mutex_unlock(&vcpus->lock);
+	for (uint32_t i = 0; i < vcpus->count; i++) {
+		struct vcpu *vcpu = &vcpus->vcpu[i];
+		if (vcpu->has_thread) {
+			vcpus_kick(vcpus);
+			(void)pthread_join(vcpu->thread, NULL);
+			vcpu->has_thread = false;
+		}
+	}
+	for (uint32_t i = 0; i < vcpus->count; i++) {
+		struct vcpu *vcpu = &vcpus->vcpu[i];
+		if (vcpu->run)
+			(void)munmap(vcpu->run, vcpu->run_bytes);
+		(void)close_fd(vcpu->fd);
+		vcpu_state_finish(&vcpu->power_on);
+	}
+	pthread_cond_destroy(&vcpus->changed);
+	pthread_mutex_destroy(&vcpus->lock);
+	free(vcpus);
+}

@@ -1,0 +1,156 @@
+/* How a machine comes into being, and how it goes. */
+#include "base/cleanup.h"
+#include "firmware/firmware.h"
+#include "host/kvm.h"
+#include "host/vm.h"
+#include "machine.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/signalfd.h>
+
+enum { LOOP_ENTRIES = 64 };
+
+/*
+ * The signals that mean something to a machine are read by the loop. Blocked before the first thread exists,
+ * so that all threads inherit the mask and none is killed by them.
+ */
+static int build_signals(struct machine *machine, struct err *err)
+{
+	static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGPWR};
+	sigset_t set;
+	(void)sigemptyset(&set);
+	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+		(void)sigaddset(&set, signals[i]);
+	int r = pthread_sigmask(SIG_BLOCK, &set, NULL);
+	if (r)
+		return err_sys(err, -r, "signal mask");
+	(void)signal(SIGPIPE, SIG_IGN); /* a reader that went away is an EPIPE of that one stream */
+	machine->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return machine->signal_fd < 0 ? err_sys(err, -errno, "signalfd") : 0;
+}
+
+static int build_loop(struct machine *machine, struct err *err)
+{
+	return loop_create(LOOP_ENTRIES, &machine->loop, err);
+}
+
+static int build_vm(struct machine *machine, struct err *err)
+{
+	const struct cpus_config *cpus = &machine->config->cpus;
+	machine->kvm_fd = kvm_open(err);
+	if (machine->kvm_fd < 0)
+		return machine->kvm_fd;
+	machine->vm_fd = vm_create(machine->kvm_fd, cpus->count, cpu_apic_id(cpus, cpus->count - 1), err);
+	return machine->vm_fd < 0 ? machine->vm_fd : 0;
+}
+
+/* The chips precede the vCPUs: each vCPU gets its local APIC from them. */
+static int build_irqchip(struct machine *machine, struct err *err)
+{
+	return irqchip_create(machine->vm_fd, &machine->irqchip, err);
+}
+
+static int build_memory(struct machine *machine, struct err *err)
+{
+	int r = guest_memory_create(&machine->config->memory, &machine->memory, err);
+	return r < 0 ? r : guest_memory_attach(machine->memory, machine->vm_fd, err);
+}
+
+static int build_devices(struct machine *machine, struct err *err)
+{
+	int r = bus_create(&machine->bus, err);
+	if (r < 0)
+		return r;
+	const struct device_services services = {
+		.bus = machine->bus,
+		.irq = irqchip_sink(machine->irqchip),
+		.loop = machine->loop,
+		.request = machine_request,
+		.request_owner = machine,
+		.keys = {.action = machine_console, .owner = machine},
+	};
+	for (const struct device_class *const *class = device_registry; *class; class ++) {
+		const void *config;
+		for (size_t i = 0; (config = (*class)->config(machine->config, i)); i++) {
+			if (machine->device_count == MACHINE_DEVICES_MAX)
+				return err_set(err, -E2BIG, "devices: at most %d", MACHINE_DEVICES_MAX);
+			struct device **device = &machine->devices[machine->device_count];
+			r = (*class)->create(config, i, &services, device, err);
+			if (r < 0)
+				return err_prepend(err, "%s%zu", (*class)->name, i);
+			machine->device_count++;
+		}
+	}
+	return 0;
+}
+
+static int build_vcpus(struct machine *machine, struct err *err)
+{
+	const struct vcpus_spec spec = {
+		.kvm_fd = machine->kvm_fd,
+		.vm_fd = machine->vm_fd,
+		.cpus = &machine->config->cpus,
+		.nested = machine->config->nested,
+		.bus = machine->bus,
+		.events = {.triple_fault = machine_triple_fault,
+			   .crashed = machine_crashed,
+			   .owner = machine},
+	};
+	return vcpus_create(&spec, &machine->vcpus, err);
+}
+
+int machine_load(struct machine *machine, struct err *err)
+{
+	struct cpu_boot boot = {0};
+	int r = firmware_load(machine->config, machine->memory, &boot, err);
+	return r < 0 ? r : vcpus_boot(machine->vcpus, &boot, err);
+}
+
+/* Each step needs those before it; machine_destroy goes through them backwards. */
+static int (*const build_steps[])(struct machine *machine, struct err *err) = {
+	build_signals, build_loop,    build_vm,	   build_irqchip,
+	build_memory,  build_devices, build_vcpus, machine_load,
+};
+
+int machine_create(const struct machine_config *config, struct machine **ret, struct err *err)
+{
+	struct machine *machine = calloc(1, sizeof(*machine));
+	if (!machine)
+		return err_sys(err, -ENOMEM, "machine");
+	machine->config = config;
+	machine->kvm_fd = machine->vm_fd = machine->signal_fd = -1;
+	machine->event_op.done = machine_on_event;
+	machine->signal_op.done = machine_on_signal;
+	pthread_mutex_init(&machine->lock, NULL);
+	for (size_t i = 0; i < ARRAY_LEN(build_steps); i++) {
+		int r = build_steps[i](machine, err);
+		if (r < 0) {
+			machine_destroy(machine);
+			return r;
+		}
+	}
+	*ret = machine;
+	return 0;
+}
+
+void machine_destroy(struct machine *machine)
+{
+	if (!machine)
+		return;
+	vcpus_destroy(machine->vcpus); /* first: its threads call into all the rest */
+	while (machine->device_count > 0) {
+		struct device *device = machine->devices[--machine->device_count];
+		device->class->destroy(device);
+	}
+	bus_destroy(machine->bus);
+	irqchip_destroy(machine->irqchip);
+	(void)close_fd(machine->vm_fd); /* before the RAM that it maps */
+	guest_memory_destroy(machine->memory);
+	(void)close_fd(machine->kvm_fd);
+	loop_destroy(machine->loop);
+	(void)close_fd(machine->signal_fd);
+	pthread_mutex_destroy(&machine->lock);
+	free(machine);
+}

@@ -1,0 +1,149 @@
+/*
+ * Running, resetting and ending.
+ *
+ * Whoever wants something of the machine (a device, a triple fault, a signal, a key) leaves an event; the
+ * loop's thread acts on it with all vCPUs parked. Requests also kick the vCPUs at once, so that a guest which
+ * asked for a reset does not run on until the loop gets its turn.
+ */
+#include "base/cleanup.h"
+#include "machine.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+static void machine_leave(struct machine *machine, enum machine_event event, int exit_code)
+{
+	pthread_mutex_lock(&machine->lock);
+	if (event > machine->event) {
+		machine->event = event;
+		machine->exit_code = exit_code;
+	}
+	pthread_mutex_unlock(&machine->lock);
+	vcpus_kick(machine->vcpus);
+	loop_post(machine->loop, &machine->event_op);
+}
+
+void machine_request(void *owner, enum machine_request request, int exit_code)
+{
+	switch (request) {
+	case MACHINE_RESET:
+		machine_leave(owner, EVENT_RESET, 0);
+		break;
+	case MACHINE_POWER_OFF:
+		machine_leave(owner, EVENT_END, 0);
+		break;
+	case MACHINE_EXIT:
+		machine_leave(owner, EVENT_END, exit_code);
+		break;
+	}
+}
+
+void machine_triple_fault(void *owner)
+{
+	machine_leave(owner, EVENT_RESET, 0);
+}
+
+void machine_crashed(void *owner)
+{
+	machine_leave(owner, EVENT_CRASH, 0);
+}
+
+static void machine_press_power_button(struct machine *machine)
+{
+	for (size_t i = 0; i < machine->device_count; i++)
+		if (machine->devices[i]->class->power_button)
+			machine->devices[i]->class->power_button(machine->devices[i]);
+}
+
+void machine_console(void *owner, enum console_action action)
+{
+	struct machine *machine = owner;
+	switch (action) {
+	case CONSOLE_QUIT:
+		machine_leave(machine, EVENT_END, 0);
+		break;
+	case CONSOLE_RESET:
+		machine_leave(machine, EVENT_RESET, 0);
+		break;
+	case CONSOLE_POWER_BUTTON:
+		machine_press_power_button(machine);
+		break;
+	}
+}
+
+void machine_on_signal(struct loop_op *op, int res)
+{
+	struct machine *machine = container_of(op, struct machine, signal_op);
+	struct signalfd_siginfo info;
+	if (res == -ECANCELED)
+		return;
+	while (read(machine->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		if (info.ssi_signo == (uint32_t)SIGPWR)
+			machine_press_power_button(machine);
+		else
+			machine_leave(machine, EVENT_END, 0);
+	}
+}
+
+static enum machine_event machine_take_event(struct machine *machine, int *exit_code)
+{
+	pthread_mutex_lock(&machine->lock);
+	enum machine_event event = machine->event;
+	machine->event = EVENT_NONE;
+	*exit_code = machine->exit_code;
+	pthread_mutex_unlock(&machine->lock);
+	return event;
+}
+
+/* The loop ends for every event; machine_run acts and, after a reset, runs it again. */
+void machine_on_event(struct loop_op *op, int res)
+{
+	struct machine *machine = container_of(op, struct machine, event_op);
+	(void)res;
+	loop_quit(machine->loop);
+}
+
+/*
+ * As pressing the button: vCPUs first, since nothing else may change under a running guest; then the chips,
+ * whose lines the devices then drive anew; then the kernel is loaded again, because the guest may have
+ * written over it. RAM is otherwise left as it is, as on a PC.
+ */
+static int machine_reset(struct machine *machine, struct err *err)
+{
+	int r = vcpus_reset(machine->vcpus, err);
+	if (r == 0)
+		r = irqchip_reset(machine->irqchip, err);
+	if (r < 0)
+		return err_prepend(err, "reset");
+	for (size_t i = 0; i < machine->device_count; i++)
+		machine->devices[i]->class->reset(machine->devices[i]);
+	return machine_load(machine, err);
+}
+
+int machine_run(struct machine *machine, int *ret_exit_code, struct err *err)
+{
+	loop_poll(machine->loop, &machine->signal_op, machine->signal_fd, POLLIN);
+	int r = 0;
+	for (;;) {
+		vcpus_resume(machine->vcpus);
+		r = loop_run(machine->loop);
+		vcpus_pause(machine->vcpus);
+		if (r < 0) {
+			(void)err_sys(err, r, "event loop");
+			break;
+		}
+		enum machine_event event = machine_take_event(machine, ret_exit_code);
+		if (event == EVENT_CRASH)
+			r = err_set(err, -EIO, "the guest cannot go on (see the report above)");
+		else if (event == EVENT_RESET)
+			r = machine_reset(machine, err);
+		if (r < 0 || event == EVENT_END || event == EVENT_CRASH)
+			break;
+	}
+	if (machine->signal_op.pending)
+		loop_cancel(machine->loop, &machine->signal_op);
+	return r;
+}

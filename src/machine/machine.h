@@ -1,0 +1,51 @@
+/* The machine's parts, as build.c and lifecycle.c share them. */
+#ifndef AERIE_MACHINE_PRIVATE_H
+#define AERIE_MACHINE_PRIVATE_H
+
+#include "bus/bus.h"
+#include "cpu/vcpu.h"
+#include "devices/device.h"
+#include "host/loop.h"
+#include "irq/irqchip.h"
+#include "machine/machine.h"
+#include "memory/memory.h"
+
+#include <pthread.h>
+
+enum { MACHINE_DEVICES_MAX = 64 };
+
+/* Why the machine should stop what it is doing; the first one that ends it wins, a reset can be overtaken. */
+enum machine_event { EVENT_NONE, EVENT_RESET, EVENT_END, EVENT_CRASH };
+
+struct machine {
+	const struct machine_config *config; /* borrowed */
+	int kvm_fd, vm_fd, signal_fd;
+	struct loop *loop;
+	struct bus *bus;
+	struct irqchip *irqchip;
+	struct guest_memory *memory;
+	struct vcpus *vcpus;
+	struct device *devices[MACHINE_DEVICES_MAX];
+	size_t device_count;
+	struct loop_op signal_op;
+
+	pthread_mutex_t lock; /* guards the two below: any thread may leave an event */
+	enum machine_event event;
+	int exit_code;
+	struct loop_op event_op;
+};
+
+/* What devices, vCPUs and the console ask for. Any thread. */
+void machine_request(void *owner, enum machine_request request, int exit_code);
+void machine_triple_fault(void *owner);
+void machine_crashed(void *owner);
+void machine_console(void *owner, enum console_action action);
+
+/* Loop callbacks, set by build. */
+void machine_on_event(struct loop_op *op, int res);
+void machine_on_signal(struct loop_op *op, int res);
+
+/* Kernel, tables and first registers; at the start and at each reset. */
+int machine_load(struct machine *machine, struct err *err);
+
+#endif
