@@ -1,11 +1,15 @@
 /*
  * The event loop: one io_uring, one thread that runs it.
  *
- * An operation is a `struct loop_op` embedded in the object that waits for it. From its start until `done` is called
- * the loop owns the op and every buffer handed in with it; the owner must neither free nor reuse them. An op can be
- * started again from its own `done`.
+ * An operation is a `struct loop_op` embedded in the object that waits for it: zeroed, but for `done`. From
+ * its start until `done` is called the loop owns the op and every buffer handed in with it; the owner must
+ * neither free nor reuse them. An op does one thing at a time, and can be started again from its own `done`.
  *
- * Unless it says "any thread", a function may be called only on the loop's thread, or before loop_run.
+ * Unless it says "any thread", a function may be called only on the loop's thread, or before loop_run. The
+ * loop's thread is the first to call loop_run: it then owns the ring for good, so what still has ops pending
+ * after loop_run is also taken down on that thread.
+ *
+ * SIGPIPE should be ignored by the process: a peer that hangs up is then -EPIPE.
  */
 #ifndef AERIE_HOST_LOOP_H
 #define AERIE_HOST_LOOP_H
@@ -22,8 +26,30 @@ struct loop;
 struct loop_op {
 	/* res: as the system call would return, with -errno for an error; -ECANCELED after loop_cancel. */
 	void (*done)(struct loop_op *op, int res);
-	bool pending;	/* the loop owns the op */
-	bool multishot; /* private */
+	bool pending; /* the loop owns the op (not set by loop_post) */
+
+	/* The rest is private to the loop. */
+	uint8_t kind;
+	bool queued;	/* started, and the kernel has not seen it */
+	bool flying;	/* the kernel has it */
+	bool ready;	/* its result waits for delivery */
+	bool cancelled; /* loop_cancel was called */
+	bool posted;	/* under the loop's lock */
+	int res;
+	int fd;
+	uint32_t len; /* bytes, or poll events */
+	union {
+		void *data;
+		const void *const_data;
+	};
+	union {
+		off_t offset;
+		struct {
+			int64_t seconds;
+			long long nanoseconds;
+		} delay;
+	};
+	struct loop_op *next;
 };
 
 /* `entries`: operations that can be queued between two system calls, a power of two. */
@@ -34,12 +60,17 @@ void loop_destroy(struct loop *loop); /* NULL is fine; no op may be pending but 
 int loop_run(struct loop *loop);
 void loop_quit(struct loop *loop); /* any thread, and a signal handler */
 
-/* Call done(op, 0) on the loop's thread, soon. Any thread. An op that is already posted and not yet called is posted
- * once. Posts wake the loop with one eventfd write for many posts. */
+/* Call done(op, 0) on the loop's thread, soon. Any thread. An op that is already posted and not yet called is
+ * posted once. Posts wake the loop with one eventfd write for many posts. */
 void loop_post(struct loop *loop, struct loop_op *op);
 
-/* Report `events` (POLLIN, …) on `fd`, every time anew (multishot) until cancelled; `res` is the revents mask. */
+/*
+ * Report `events` (POLLIN, …) on `fd`, every time anew (multishot) until cancelled; `res` is the revents
+ * mask. What is true at the start is reported, then only what happens: read until there is nothing left. A
+ * `res` below 0 is the end.
+ */
 void loop_poll(struct loop *loop, struct loop_op *op, int fd, unsigned events);
+void loop_poll_once(struct loop *loop, struct loop_op *op, int fd, unsigned events);
 /* One read or write; offset -1 for streams. */
 void loop_read(struct loop *loop, struct loop_op *op, int fd, void *buf, size_t len, off_t offset);
 void loop_write(struct loop *loop, struct loop_op *op, int fd, const void *buf, size_t len, off_t offset);
@@ -47,13 +78,21 @@ void loop_write(struct loop *loop, struct loop_op *op, int fd, const void *buf, 
 void loop_delay(struct loop *loop, struct loop_op *op, uint64_t delay_ns);
 /* One connection from a listening socket; res is the new fd. */
 void loop_accept(struct loop *loop, struct loop_op *op, int fd);
-/* The op will complete with -ECANCELED or with its result, whichever comes first. A pending op only. */
+/* The op will complete with -ECANCELED or with its result, whichever comes first. Nothing if it is not
+ * pending. */
 void loop_cancel(struct loop *loop, struct loop_op *op);
+/*
+ * For destructors: cancel, and wait until the kernel has let go. `done` is not called; what it would have
+ * been given is returned, 0 if the op was not pending. A post is withdrawn. Completions of other ops are kept
+ * for later.
+ */
+int loop_release(struct loop *loop, struct loop_op *op);
 
 /*
- * A timer that any thread may arm (a vCPU thread that writes a device register, for example). CLOCK_MONOTONIC. The
- * callback runs on the loop's thread. Arming replaces the former deadline; 0 disarms. A callback that was already on
- * its way may still come after a disarm, so owners check their own state under their own lock.
+ * A timer that any thread may arm (a vCPU thread that writes a device register, for example).
+ * CLOCK_MONOTONIC. The callback runs on the loop's thread. Arming replaces the former deadline; 0 disarms. A
+ * callback that was already on its way may still come after a disarm, so owners check their own state under
+ * their own lock.
  */
 struct loop_timer;
 int loop_timer_create(struct loop *loop, void (*fire)(void *owner), void *owner, struct loop_timer **ret,
