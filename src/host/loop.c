@@ -1,0 +1,456 @@
+/*
+ * The event loop over io_uring.
+ *
+ * An op moves through lists: `queued` (started; the kernel has not seen it), then the kernel (`flying`), then
+ * `ready` (its result waits), then its `done`. Starting an op only appends to a list, so that any number of
+ * ops can be started before the ring is enabled, and all that one round of callbacks starts goes to the
+ * kernel with the one io_uring_enter that also waits.
+ *
+ * The ring is created disabled. Enabling it binds it to the calling task where the kernel has SINGLE_ISSUER,
+ * so that is left to loop_run: a machine can be built by one thread and its loop run by another.
+ */
+#include "host/loop.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#define NSEC_PER_SEC 1000000000ULL
+
+enum op_kind { OP_POLL, OP_POLL_ONCE, OP_READ, OP_WRITE, OP_DELAY, OP_ACCEPT };
+
+/* A delay lies in the op as the kernel reads it. */
+static_assert(sizeof(((struct loop_op *)0)->delay) == sizeof(struct __kernel_timespec),
+	      "delay is a timespec");
+
+struct op_list {
+	struct loop_op *first, *last;
+};
+
+struct loop {
+	struct io_uring ring;
+	bool enabled;
+	struct op_list queued, ready;
+
+	_Atomic bool quit;
+	int wake_fd; /* an eventfd: posts, and loop_quit */
+	uint64_t wake_count;
+	struct loop_op wake_op;
+
+	pthread_mutex_t lock;	/* of what follows */
+	struct op_list posted;	/* since the loop last looked */
+	struct op_list posting; /* those that the loop is working on */
+	bool woken;		/* wake_fd was written since then */
+};
+
+/* ---- lists ---- */
+
+static void list_push(struct op_list *list, struct loop_op *op)
+{
+	op->next = NULL;
+	if (list->first)
+		list->last->next = op;
+	else
+		list->first = op;
+	list->last = op;
+}
+
+static struct loop_op *list_pop(struct op_list *list)
+{
+	struct loop_op *op = list->first;
+	if (op)
+		list->first = op->next;
+	return op;
+}
+
+static bool list_remove(struct op_list *list, struct loop_op *op)
+{
+	struct loop_op *before = NULL;
+	for (struct loop_op *at = list->first; at; before = at, at = at->next) {
+		if (at != op)
+			continue;
+		if (before)
+			before->next = op->next;
+		else
+			list->first = op->next;
+		if (list->last == op)
+			list->last = before;
+		return true;
+	}
+	return false;
+}
+
+/* ---- the ring ---- */
+
+static void prepare(struct io_uring_sqe *sqe, struct loop_op *op)
+{
+	switch ((enum op_kind)op->kind) {
+	case OP_POLL:
+		io_uring_prep_poll_multishot(sqe, op->fd, op->len);
+		break;
+	case OP_POLL_ONCE:
+		io_uring_prep_poll_add(sqe, op->fd, op->len);
+		break;
+	case OP_READ:
+		io_uring_prep_read(sqe, op->fd, op->data, op->len, (__u64)op->offset);
+		break;
+	case OP_WRITE:
+		io_uring_prep_write(sqe, op->fd, op->const_data, op->len, (__u64)op->offset);
+		break;
+	case OP_DELAY:
+		io_uring_prep_timeout(sqe, (struct __kernel_timespec *)(void *)&op->delay, 0, 0);
+		break;
+	case OP_ACCEPT:
+		io_uring_prep_accept(sqe, op->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		break;
+	}
+	io_uring_sqe_set_data(sqe, op);
+}
+
+/* Take the results that the kernel has left to the ready list. */
+static void reap(struct loop *loop)
+{
+	struct io_uring_cqe *cqe;
+	while (io_uring_peek_cqe(&loop->ring, &cqe) == 0) {
+		struct loop_op *op = io_uring_cqe_get_data(cqe);
+		int res = cqe->res;
+		bool more = cqe->flags & IORING_CQE_F_MORE;
+		io_uring_cqe_seen(&loop->ring, cqe);
+		if (!op)
+			continue; /* the answer to a cancellation: the op itself tells all */
+		op->flying = more;
+		if (op->ready) { /* a poll reported again before its last report was delivered */
+			op->res = res < 0 ? res : op->res | res;
+			continue;
+		}
+		op->res = res;
+		op->ready = true;
+		list_push(&loop->ready, op);
+	}
+}
+
+/* A submission entry for now; when the queue is full, the kernel takes what is there. */
+static struct io_uring_sqe *entry(struct loop *loop)
+{
+	struct io_uring_sqe *sqe;
+	while (!(sqe = io_uring_get_sqe(&loop->ring))) {
+		if (io_uring_submit(&loop->ring) < 0)
+			reap(loop); /* -EBUSY: it wants results taken first */
+	}
+	return sqe;
+}
+
+static void hand_over_queued(struct loop *loop)
+{
+	struct loop_op *op;
+	while ((op = list_pop(&loop->queued))) {
+		op->queued = false;
+		op->flying = true;
+		prepare(entry(loop), op);
+	}
+}
+
+/* Submit, wait for `results` of them at least, and take what there is. 0, or -errno when the ring is lost. */
+static int submit_and_wait(struct loop *loop, unsigned results)
+{
+	int res = io_uring_submit_and_wait(&loop->ring, results);
+	reap(loop);
+	return res >= 0 || res == -EINTR || res == -EAGAIN || res == -EBUSY ? 0 : res;
+}
+
+static void start(struct loop *loop, struct loop_op *op, enum op_kind kind)
+{
+	op->kind = (uint8_t)kind;
+	op->pending = op->queued = true;
+	op->cancelled = false;
+	list_push(&loop->queued, op);
+}
+
+static void deliver(struct loop *loop)
+{
+	struct loop_op *op;
+	while ((op = list_pop(&loop->ready))) {
+		int res = op->res;
+		op->ready = false;
+		if (op->kind == OP_POLL && op->cancelled) {
+			if (op->flying)
+				continue; /* an event that was under way; the end is still to come */
+			res = -ECANCELED;
+		}
+		if (!op->flying) {
+			op->pending = false;
+			/* The kernel ends a multishot poll when it runs short of something. */
+			if (op->kind == OP_POLL && res >= 0)
+				start(loop, op, OP_POLL);
+		}
+		op->done(op, res); /* may free op */
+	}
+}
+
+/* ---- operations ---- */
+
+void loop_poll(struct loop *loop, struct loop_op *op, int fd, unsigned events)
+{
+	op->fd = fd;
+	op->len = events;
+	start(loop, op, OP_POLL);
+}
+
+void loop_poll_once(struct loop *loop, struct loop_op *op, int fd, unsigned events)
+{
+	op->fd = fd;
+	op->len = events;
+	start(loop, op, OP_POLL_ONCE);
+}
+
+void loop_read(struct loop *loop, struct loop_op *op, int fd, void *buf, size_t len, off_t offset)
+{
+	op->fd = fd;
+	op->data = buf;
+	op->len = (uint32_t)(len < INT32_MAX ? len : INT32_MAX);
+	op->offset = offset;
+	start(loop, op, OP_READ);
+}
+
+void loop_write(struct loop *loop, struct loop_op *op, int fd, const void *buf, size_t len, off_t offset)
+{
+	op->fd = fd;
+	op->const_data = buf;
+	op->len = (uint32_t)(len < INT32_MAX ? len : INT32_MAX);
+	op->offset = offset;
+	start(loop, op, OP_WRITE);
+}
+
+void loop_delay(struct loop *loop, struct loop_op *op, uint64_t delay_ns)
+{
+	op->delay.seconds = (int64_t)(delay_ns / NSEC_PER_SEC);
+	op->delay.nanoseconds = (long long)(delay_ns % NSEC_PER_SEC);
+	start(loop, op, OP_DELAY);
+}
+
+void loop_accept(struct loop *loop, struct loop_op *op, int fd)
+{
+	op->fd = fd;
+	start(loop, op, OP_ACCEPT);
+}
+
+void loop_cancel(struct loop *loop, struct loop_op *op)
+{
+	if (!op->pending || op->cancelled)
+		return;
+	op->cancelled = true;
+	if (op->queued) {
+		list_remove(&loop->queued, op);
+		op->queued = false;
+		op->res = -ECANCELED;
+		if (!op->ready)
+			list_push(&loop->ready, op);
+		op->ready = true;
+	} else if (op->flying) {
+		struct io_uring_sqe *sqe = entry(loop);
+		io_uring_prep_cancel(sqe, op, 0);
+		io_uring_sqe_set_data(sqe, NULL);
+	}
+}
+
+int loop_release(struct loop *loop, struct loop_op *op)
+{
+	pthread_mutex_lock(&loop->lock);
+	if (op->posted && !list_remove(&loop->posted, op))
+		list_remove(&loop->posting, op);
+	op->posted = false;
+	pthread_mutex_unlock(&loop->lock);
+
+	if (!op->pending)
+		return 0;
+	loop_cancel(loop, op);
+	while (op->flying) {
+		int res = submit_and_wait(loop, 1);
+		if (res == 0)
+			continue;
+		/* The kernel may still write to memory that our caller is about to free: there is no way on.
+		 */
+		log_error("event loop: cannot take back an operation (%s)", strerror(-res));
+		abort();
+	}
+	if (op->ready)
+		list_remove(&loop->ready, op);
+	op->pending = op->ready = false;
+	return op->res;
+}
+
+/* ---- other threads ---- */
+
+static void wake(struct loop *loop)
+{
+	uint64_t one = 1;
+	while (write(loop->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
+static void wake_done(struct loop_op *op, int res)
+{
+	struct loop *loop = container_of(op, struct loop, wake_op);
+	(void)res; /* the posts are looked at on every round, whatever woke us */
+	loop_read(loop, op, loop->wake_fd, &loop->wake_count, sizeof(loop->wake_count), -1);
+}
+
+void loop_post(struct loop *loop, struct loop_op *op)
+{
+	pthread_mutex_lock(&loop->lock);
+	bool must_wake = false;
+	if (!op->posted) {
+		op->posted = true;
+		list_push(&loop->posted, op);
+		must_wake = !loop->woken;
+		loop->woken = true;
+	}
+	pthread_mutex_unlock(&loop->lock);
+	if (must_wake)
+		wake(loop);
+}
+
+static void deliver_posts(struct loop *loop)
+{
+	pthread_mutex_lock(&loop->lock);
+	loop->posting = loop->posted;
+	loop->posted = (struct op_list){NULL, NULL};
+	loop->woken = false;
+	struct loop_op *op;
+	while ((op = list_pop(&loop->posting))) {
+		op->posted = false;
+		pthread_mutex_unlock(&loop->lock);
+		op->done(op, 0); /* may free op, or post it again for the next round */
+		pthread_mutex_lock(&loop->lock);
+	}
+	pthread_mutex_unlock(&loop->lock);
+}
+
+void loop_quit(struct loop *loop)
+{
+	int saved = errno; /* for a signal handler's sake */
+	atomic_store(&loop->quit, true);
+	wake(loop);
+	errno = saved;
+}
+
+/* io_uring_enable_rings, which liburing 2.3 declares and its shared library forgets to export. */
+static int enable(struct loop *loop)
+{
+	if (syscall(SYS_io_uring_register, loop->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0)
+		return -errno;
+	loop->enabled = true;
+	wake_done(&loop->wake_op, 0);
+	return 0;
+}
+
+int loop_run(struct loop *loop)
+{
+	if (!loop->enabled) {
+		int res = enable(loop);
+		if (res < 0)
+			return res;
+	}
+	int res = 0;
+	while (res == 0) {
+		deliver_posts(loop);
+		deliver(loop);
+		if (atomic_exchange(&loop->quit, false))
+			break;
+		hand_over_queued(loop); /* may take results on the way, when the submission queue is short */
+		res = submit_and_wait(loop, loop->ready.first ? 0 : 1);
+	}
+	return res;
+}
+
+/* ---- life ---- */
+
+/* What this kernel's io_uring can do, best first. */
+static const struct ring_mode {
+	unsigned flags;
+	const char *since;
+} ring_modes[] = {
+	{IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN, "6.1"},
+	{IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN, "6.0"},
+	{IORING_SETUP_COOP_TASKRUN, "5.19"},
+	{0, "5.10"},
+};
+
+static int open_ring(unsigned entries, struct io_uring *ring)
+{
+	int res = -EINVAL;
+	for (size_t i = 0; i < ARRAY_LEN(ring_modes) && res == -EINVAL; i++) {
+		struct io_uring_params params = {.flags = ring_modes[i].flags | IORING_SETUP_R_DISABLED};
+		res = io_uring_queue_init_params(entries, ring, &params);
+		if (res == 0 && i > 0)
+			log_info("io_uring: using what Linux %s has; a newer kernel saves some system calls",
+				 ring_modes[i].since);
+	}
+	return res;
+}
+
+static int explain(struct err *err, int code)
+{
+	switch (code) {
+	case -ENOSYS:
+		return err_set(
+			err, code,
+			"io_uring: this kernel has none; use a Linux 5.15 or later with CONFIG_IO_URING");
+	case -EPERM:
+	case -EACCES:
+		return err_set(err, code,
+			       "io_uring: not permitted here; type: sysctl kernel.io_uring_disabled=0 (in a "
+			       "container, "
+			       "its seccomp profile must allow io_uring_setup, io_uring_enter and "
+			       "io_uring_register)");
+	case -ENOMEM:
+		return err_set(err, code,
+			       "io_uring: no memory that may be locked; type: ulimit -l unlimited");
+	default:
+		return err_sys(err, code, "io_uring");
+	}
+}
+
+int loop_create(unsigned entries, struct loop **ret, struct err *err)
+{
+	_cleanup_close_ int wake_fd = eventfd(0, EFD_CLOEXEC);
+	if (wake_fd < 0)
+		return err_sys(err, -errno, "eventfd");
+	_cleanup_free_ struct loop *loop = calloc(1, sizeof(*loop));
+	if (!loop)
+		return err_sys(err, -ENOMEM, "event loop");
+	int res = open_ring(entries, &loop->ring);
+	if (res < 0)
+		return explain(err, res);
+	pthread_mutex_init(&loop->lock, NULL);
+	loop->wake_op.done = wake_done;
+	loop->wake_fd = take_fd(&wake_fd);
+	*ret = take_ptr(loop);
+	return 0;
+}
+
+void loop_destroy(struct loop *loop)
+{
+	if (!loop)
+		return;
+	io_uring_queue_exit(&loop->ring);
+	close_fd(loop->wake_fd);
+	pthread_mutex_destroy(&loop->lock);
+	free(loop);
+}
+
+uint64_t loop_now_ns(void)
+{
+	struct timespec ts;
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
