@@ -1,0 +1,6 @@
+/* The list of all devices. The order is that of building and of saving. */
+#include "classes.h"
+
+const struct device_class *const device_registry[] = {
+	&reset_class, &i8042_class, &acpi_pm_class, &debug_class, NULL,
+};
