@@ -61,7 +61,7 @@ static const struct state_table acpi_pm_state = STATE_TABLE("acpi-pm", struct ac
 
 struct acpi_pm {
 	struct device base;
-	const struct device_services *services;
+	struct device_services services;
 	struct irq_line sci;
 	struct loop_timer *carry_timer; /* owned; armed only while the guest waits for the carry event */
 	struct log_limit unknown_sleep;
@@ -175,7 +175,7 @@ static void acpi_pm_control_write(void *owner, uint64_t offset, unsigned size, u
 	if (!(bits & CONTROL_SLP_EN))
 		return;
 	if (sleep_type == LAYOUT_SLEEP_TYPE_S5)
-		pm->services->request(pm->services->request_owner, MACHINE_POWER_OFF, 0);
+		pm->services.request(pm->services.request_owner, MACHINE_POWER_OFF, 0);
 	else
 		log_guest(&pm->unknown_sleep,
 			  "guest asked for sleep type %d, which its ACPI tables do not offer", sleep_type);
@@ -237,7 +237,7 @@ static void acpi_pm_destroy(struct device *device)
 
 static int acpi_pm_start(struct acpi_pm *pm, struct err *err)
 {
-	int r = loop_timer_create(pm->services->loop, acpi_pm_carry, pm, &pm->carry_timer, err);
+	int r = loop_timer_create(pm->services.loop, acpi_pm_carry, pm, &pm->carry_timer, err);
 	if (r < 0)
 		return err_prepend(err, "ACPI PM timer");
 	const struct bus_range ranges[] = {
@@ -246,7 +246,7 @@ static int acpi_pm_start(struct acpi_pm *pm, struct err *err)
 		{LAYOUT_PORT_ACPI_PM_TMR, 4, &acpi_pm_timer_ops, pm, "ACPI PM timer"},
 	};
 	for (size_t i = 0; i < ARRAY_LEN(ranges); i++) {
-		r = bus_add(pm->services->bus, BUS_PIO, &ranges[i], err);
+		r = bus_add(pm->services.bus, BUS_PIO, &ranges[i], err);
 		if (r < 0)
 			return r;
 	}
@@ -271,7 +271,7 @@ static int acpi_pm_create(const void *config, size_t index, const struct device_
 	if (!pm)
 		return err_sys(err, -ENOMEM, "ACPI PM block");
 	pm->base.class = &acpi_pm_class;
-	pm->services = services;
+	pm->services = *services;
 	pm->sci = (struct irq_line){.sink = services->irq, .gsi = LAYOUT_GSI_SCI};
 	pthread_mutex_init(&pm->lock, NULL);
 	int r = acpi_pm_start(pm, err);

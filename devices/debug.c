@@ -18,7 +18,7 @@
 
 struct debug {
 	struct device base;
-	const struct device_services *services;
+	struct device_services services;
 	struct chardev *console; /* owned; NULL when there is none */
 	struct log_limit lost;
 };
@@ -33,8 +33,7 @@ static void debug_exit_write(void *owner, uint64_t offset, unsigned size, uint64
 {
 	(void)offset, (void)size;
 	const struct debug *debug = owner;
-	debug->services->request(debug->services->request_owner, MACHINE_EXIT,
-				 (int)((value << 1 | 1) & 0xff));
+	debug->services.request(debug->services.request_owner, MACHINE_EXIT, (int)((value << 1 | 1) & 0xff));
 }
 
 static const struct bus_ops debug_exit_ops = {
@@ -85,7 +84,7 @@ static void debug_destroy(struct device *device)
 
 static int debug_start(struct debug *debug, const struct debug_config *config, struct err *err)
 {
-	const struct device_services *services = debug->services;
+	const struct device_services *services = &debug->services;
 	if (config->exit) {
 		const struct bus_range range = {LAYOUT_PORT_DEBUG_EXIT, 4, &debug_exit_ops, debug,
 						"debug exit"};
@@ -113,7 +112,7 @@ static int debug_create(const void *config, size_t index, const struct device_se
 	if (!debug)
 		return err_sys(err, -ENOMEM, "debug ports");
 	debug->base.class = &debug_class;
-	debug->services = services;
+	debug->services = *services;
 	int r = debug_start(debug, config, err);
 	if (r < 0) {
 		debug_destroy(&debug->base);

@@ -92,7 +92,7 @@ static const struct state_table i8042_state = STATE_TABLE("i8042", struct i8042_
 
 struct i8042 {
 	struct device base;
-	const struct device_services *services;
+	struct device_services services;
 	struct irq_line irq;
 	pthread_mutex_t lock;
 	struct i8042_regs regs; /* under lock, as all below that take struct i8042 */
@@ -214,7 +214,7 @@ static void i8042_write(struct i8042 *i8042, bool (*act)(struct i8042 *i8042, ui
 	i8042_update_irq(i8042);
 	pthread_mutex_unlock(&i8042->lock);
 	if (resets)
-		i8042->services->request(i8042->services->request_owner, MACHINE_RESET, 0);
+		i8042->services.request(i8042->services.request_owner, MACHINE_RESET, 0);
 }
 
 static uint64_t i8042_data_read(void *owner, uint64_t offset, unsigned size)
@@ -287,7 +287,7 @@ static int i8042_create(const void *config, size_t index, const struct device_se
 	if (!i8042)
 		return err_sys(err, -ENOMEM, "keyboard controller");
 	i8042->base.class = &i8042_class;
-	i8042->services = services;
+	i8042->services = *services;
 	i8042->irq = (struct irq_line){.sink = services->irq, .gsi = LAYOUT_GSI_I8042};
 	i8042->regs = i8042_image;
 	pthread_mutex_init(&i8042->lock, NULL);

@@ -42,7 +42,7 @@ static const struct state_table reset_state = STATE_TABLE("reset", struct reset_
 
 struct reset {
 	struct device base;
-	const struct device_services *services;
+	struct device_services services;
 	pthread_mutex_t lock;
 	struct reset_regs regs; /* under lock */
 };
@@ -55,7 +55,7 @@ static void reset_store(struct reset *reset, uint8_t *reg, uint8_t allowed, uint
 	*reg = (uint8_t)value & allowed;
 	pthread_mutex_unlock(&reset->lock);
 	if (rises)
-		reset->services->request(reset->services->request_owner, MACHINE_RESET, 0);
+		reset->services.request(reset->services.request_owner, MACHINE_RESET, 0);
 }
 
 static uint64_t reset_load(struct reset *reset, const uint8_t *reg)
@@ -154,7 +154,7 @@ static int reset_create(const void *config, size_t index, const struct device_se
 	if (!reset)
 		return err_sys(err, -ENOMEM, "reset ports");
 	reset->base.class = &reset_class;
-	reset->services = services;
+	reset->services = *services;
 	reset->regs = reset_image;
 	pthread_mutex_init(&reset->lock, NULL);
 

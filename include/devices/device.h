@@ -25,7 +25,7 @@ enum machine_request {
 	MACHINE_EXIT,	   /* end with the given exit code (debug exit port) */
 };
 
-/* Outlives the devices made with it, which keep the pointer. */
+/* Devices keep a copy; what it points to outlives them. */
 struct device_services {
 	struct bus *bus;
 	struct irq_sink *irq;
