@@ -40,9 +40,15 @@ int err_prepend(struct err *err, const char *fmt, ...)
 	va_start(args, fmt);
 	int used = vsnprintf(context, sizeof(context), fmt, args);
 	va_end(args);
-	if (used < 0 || (size_t)used + 2 >= sizeof(context))
-		return err->code;
-	(void)snprintf(context + used, sizeof(context) - (size_t)used, ": %s", err->text);
-	memcpy(err->text, context, sizeof(context));
+	if (used < 0 || (size_t)used + sizeof(": ") > sizeof(context))
+		return err->code; /* a context that fills the line would hide the error itself */
+
+	size_t front = (size_t)used + 2, kept = strlen(err->text);
+	if (kept > sizeof(err->text) - 1 - front)
+		kept = sizeof(err->text) - 1 - front;
+	memmove(err->text + front, err->text, kept);
+	memcpy(err->text, context, (size_t)used);
+	memcpy(err->text + used, ": ", 2);
+	err->text[front + kept] = 0;
 	return err->code;
 }

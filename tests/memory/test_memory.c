@@ -1,0 +1,85 @@
+#include "base/layout.h"
+#include "harness.h"
+#include "memory/memory.h"
+
+#include <errno.h>
+#include <string.h>
+
+static struct guest_memory *memory_of(uint64_t size, bool shared)
+{
+	struct guest_memory *memory = NULL;
+	struct err err = ERR_INIT;
+	const struct memory_config config = {.size_bytes = size, .shared = shared};
+	ck_assert_int_eq(guest_memory_create(&config, &memory, &err), 0);
+	return memory;
+}
+
+START_TEST(small_ram_is_one_region)
+{
+	struct guest_memory *memory = memory_of(64 * MIB, false);
+	const struct guest_region *regions;
+	ck_assert_uint_eq(guest_memory_regions(memory, &regions), 1);
+	ck_assert_uint_eq(regions[0].size, 64 * MIB);
+	guest_memory_destroy(memory);
+}
+END_TEST
+
+START_TEST(large_ram_is_split_at_the_hole)
+{
+	struct guest_memory *memory = memory_of(5 * GIB, false);
+	const struct guest_region *regions;
+	ck_assert_uint_eq(guest_memory_regions(memory, &regions), 2);
+	ck_assert_uint_eq(regions[0].size, LAYOUT_PCI_HOLE_GPA);
+	ck_assert_uint_eq(regions[1].gpa, LAYOUT_HIGH_RAM_GPA);
+	ck_assert_uint_eq(regions[1].size, 5 * GIB - LAYOUT_PCI_HOLE_GPA);
+	ck_assert_ptr_null(guest_memory_at(memory, LAYOUT_PCI_HOLE_GPA - 1, 2));
+	ck_assert_ptr_null(guest_memory_at(memory, LAYOUT_PCI_HOLE_GPA, 1));
+	ck_assert_ptr_null(guest_memory_at(memory, LAYOUT_HIGH_RAM_GPA - 1, 1));
+	ck_assert_ptr_nonnull(guest_memory_at(memory, LAYOUT_HIGH_RAM_GPA, 2 * GIB));
+	ck_assert_ptr_null(guest_memory_at(memory, LAYOUT_HIGH_RAM_GPA, 2 * GIB + 1));
+	guest_memory_destroy(memory);
+}
+END_TEST
+
+START_TEST(lengths_that_wrap_are_not_ram)
+{
+	struct guest_memory *memory = memory_of(1 * MIB, false);
+	ck_assert_ptr_null(guest_memory_at(memory, 0, UINT64_MAX));
+	ck_assert_ptr_null(guest_memory_at(memory, 0x1000, UINT64_MAX - 0xfff));
+	ck_assert_ptr_null(guest_memory_at(memory, UINT64_MAX, 1));
+	ck_assert_ptr_null(guest_memory_at(memory, 1 * MIB, 0));
+	ck_assert_ptr_nonnull(guest_memory_at(memory, 0, 1 * MIB));
+	guest_memory_destroy(memory);
+}
+END_TEST
+
+START_TEST(copies_are_all_or_nothing)
+{
+	struct guest_memory *memory = memory_of(1 * MIB, true);
+	uint8_t in[16], out[16];
+	memset(in, 0x5a, sizeof(in));
+	memset(out, 0, sizeof(out));
+	ck_assert_int_eq(guest_memory_write(memory, MIB - 8, in, 16), -EFAULT);
+	ck_assert_int_eq(guest_memory_read(memory, MIB - 8, out, 8), 0);
+	ck_assert_uint_eq(out[0], 0);
+	ck_assert_int_eq(guest_memory_write(memory, MIB - 16, in, 16), 0);
+	ck_assert_int_eq(guest_memory_read(memory, MIB - 16, out, 16), 0);
+	ck_assert_mem_eq(in, out, 16);
+	guest_memory_destroy(memory);
+}
+END_TEST
+
+START_TEST(too_few_huge_pages_names_the_remedy)
+{
+	struct guest_memory *memory = NULL;
+	struct err err = ERR_INIT;
+	/* More than any machine that runs this has reserved. */
+	const struct memory_config config = {.size_bytes = 4096 * GIB, .hugepages = HUGEPAGES_2M};
+	ck_assert_int_lt(guest_memory_create(&config, &memory, &err), 0);
+	ck_assert_ptr_nonnull(strstr(err.text, "echo 2097152 > /sys/kernel/mm/hugepages/hugepages-2048kB"));
+	guest_memory_destroy(NULL);
+}
+END_TEST
+
+TEST_MAIN("memory", small_ram_is_one_region, large_ram_is_split_at_the_hole, lengths_that_wrap_are_not_ram,
+	  copies_are_all_or_nothing, too_few_huge_pages_names_the_remedy)
