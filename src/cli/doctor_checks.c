@@ -53,6 +53,17 @@ bool facts_extension_visible(const struct host_facts *facts)
 	return facts->cpu.vmx || facts->cpu.svm;
 }
 
+/* Straight from the CPU: there, even if Linux hides it because the firmware switched it off. */
+static bool extension_in_cpu(const struct host_facts *facts)
+{
+	return facts->cpu.cpuid == HOST_EXTENSION_VMX || facts->cpu.cpuid == HOST_EXTENSION_SVM;
+}
+
+bool facts_kvm_usable(const struct host_facts *facts)
+{
+	return facts->dev.open_error == 0 && facts->dev.api == KVM_API;
+}
+
 const char *facts_extension_name(const struct host_facts *facts)
 {
 	if (facts->cpu.vmx || (!facts->cpu.svm && facts->cpu.vendor == HOST_VENDOR_INTEL))
@@ -126,30 +137,33 @@ static const struct exposure {
 	const char *remedy;
 } exposures[] = {
 	{HOST_OUTER_HYPERV, HOST_VENDOR_INTEL,
-	 "needs VT-x with EPT, Windows Server 2016 or Windows 10 or later, VM configuration version 8.0 or "
+	 "nesting needs VT-x with EPT, Windows Server 2016 or Windows 10 or later, VM configuration version "
+	 "8.0 or "
 	 "later",
 	 "in PowerShell on the Hyper-V host, with this VM off",
 	 "Set-VMProcessor -VMName <vm> -ExposeVirtualizationExtensions $true"},
 	{HOST_OUTER_HYPERV, HOST_VENDOR_AMD,
-	 "needs an EPYC or Ryzen, Windows Server 2022 or Windows 11 or later, VM configuration version 10.0 "
+	 "nesting needs an EPYC or Ryzen, Windows Server 2022 or Windows 11 or later, VM configuration "
+	 "version 10.0 "
 	 "or later",
 	 "in PowerShell on the Hyper-V host, with this VM off",
 	 "Set-VMProcessor -VMName <vm> -ExposeVirtualizationExtensions $true"},
-	{HOST_OUTER_VMWARE, HOST_VENDOR_OTHER, "needs hardware-assisted virtualization exposed to the VM",
+	{HOST_OUTER_VMWARE, HOST_VENDOR_OTHER,
+	 "nesting needs hardware-assisted virtualization exposed to the VM",
 	 "in this VM's .vmx file, with the VM off", "vhv.enable = \"TRUE\""},
-	{HOST_OUTER_XEN, HOST_VENDOR_OTHER, "needs an HVM domain with nested HVM",
+	{HOST_OUTER_XEN, HOST_VENDOR_OTHER, "nesting needs an HVM domain with nested HVM",
 	 "in this domain's configuration on dom0, with the domain off", "nestedhvm = 1"},
 	{HOST_OUTER_KVM, HOST_VENDOR_INTEL,
-	 "needs kvm_intel with nested=1 outside, and a VMM that passes the CPU's vmx bit",
+	 "nesting needs kvm_intel with nested=1 outside, and a VMM that passes the CPU's vmx bit",
 	 "on the outer host; then start this VM with -cpu host (QEMU) or <cpu mode='host-passthrough'/> "
 	 "(libvirt)",
 	 "modprobe -r kvm_intel && modprobe kvm_intel nested=1"},
 	{HOST_OUTER_KVM, HOST_VENDOR_AMD,
-	 "needs kvm_amd with nested=1 outside, and a VMM that passes the CPU's svm bit",
+	 "nesting needs kvm_amd with nested=1 outside, and a VMM that passes the CPU's svm bit",
 	 "on the outer host; then start this VM with -cpu host (QEMU) or <cpu mode='host-passthrough'/> "
 	 "(libvirt)",
 	 "modprobe -r kvm_amd && modprobe kvm_amd nested=1"},
-	{HOST_OUTER_PVM, HOST_VENDOR_OTHER, "and PVM has none to pass on", "no setting changes that",
+	{HOST_OUTER_PVM, HOST_VENDOR_OTHER, "PVM itself has none to pass on", "no setting changes that",
 	 "move to bare metal, or into a VM whose hypervisor exposes VT-x or SVM"},
 };
 
@@ -172,13 +186,13 @@ static void check_host(const struct doctor_case *patient, struct finding *findin
 	}
 	if (!*outer)
 		outer = "a hypervisor without a name";
-	if (facts_extension_visible(facts)) {
+	if (facts_extension_visible(facts) || extension_in_cpu(facts)) {
 		finding_say(finding, FINDING_OK, "guest of %s, which passes %s on", outer, extension);
 		return;
 	}
 	const struct exposure *exposure = exposure_of(facts);
 	if (exposure) {
-		finding_say(finding, FINDING_FAIL, "guest of %s, which hides %s from it; nesting %s", outer,
+		finding_say(finding, FINDING_FAIL, "guest of %s, which hides %s from it; %s", outer,
 			    extension, exposure->needs);
 		finding_where(finding, exposure->where);
 		finding_remedy(finding, "%s", exposure->remedy);
@@ -193,22 +207,22 @@ static void check_cpu(const struct doctor_case *patient, struct finding *finding
 {
 	const struct host_facts *facts = &patient->facts;
 	const struct host_cpu *cpu = &facts->cpu;
-	const char *extension = facts_extension_name(facts);
-	bool hidden = !facts_extension_visible(facts) &&
-		      (cpu->cpuid == HOST_EXTENSION_VMX || cpu->cpuid == HOST_EXTENSION_SVM);
-	if (hidden || cpu->firmware == HOST_NO) {
-		finding_say(finding, FINDING_FAIL, "%s has %s, but the firmware has switched it off",
-			    cpu->model, extension);
+	const char *extension = facts_extension_name(facts), *model = cpu->model[0] ? cpu->model : "this CPU";
+	bool visible = facts_extension_visible(facts);
+	if ((!visible && extension_in_cpu(facts)) || cpu->firmware == HOST_NO) {
+		finding_say(finding, FINDING_FAIL, "%s has %s, but the firmware has switched it off", model,
+			    extension);
 		finding_where(finding, "as root; in the setup that comes up enable Virtualization Technology "
 				       "(VT-x) or SVM Mode, save, and switch the machine off and on");
 		finding_remedy(finding, "systemctl reboot --firmware-setup");
-	} else if (facts_extension_visible(facts)) {
-		finding_say(finding, FINDING_OK, "%s has %s (%s)", cpu->model, extension,
+	} else if (visible) {
+		finding_say(finding, FINDING_OK, "%s has %s (%s)", model, extension,
 			    cpu->vmx ? "vmx" : "svm");
 	} else if (facts->outer != HOST_OUTER_NONE) {
-		finding_say(finding, FINDING_FAIL, "%s shows neither vmx nor svm; see host", cpu->model);
+		finding_say(finding, FINDING_FAIL, "%s shows neither vmx nor svm; see host", model);
 	} else {
-		finding_say(finding, FINDING_FAIL, "%s has neither VT-x nor SVM", cpu->model);
+		finding_say(finding, FINDING_FAIL, "%s %s neither VT-x nor SVM", model,
+			    cpu->cpuid == HOST_EXTENSION_NONE ? "has" : "shows");
 		finding_where(finding, "no setting changes that; to see nesting in an emulator");
 		finding_remedy(finding, "scripts/demo --host svm");
 	}
@@ -279,7 +293,7 @@ static void check_device(const struct doctor_case *patient, struct finding *find
 {
 	const struct host_facts *facts = &patient->facts;
 	const struct host_kvm *dev = &facts->dev;
-	if (!dev->open_error && dev->api == KVM_API) {
+	if (facts_kvm_usable(facts)) {
 		finding_say(finding, FINDING_OK, "/dev/kvm opens and speaks API version %d", dev->api);
 	} else if (!dev->open_error) {
 		finding_say(finding, FINDING_FAIL, "/dev/kvm speaks API version %d, not %d", dev->api,
@@ -306,9 +320,7 @@ static void check_nested(const struct doctor_case *patient, struct finding *find
 {
 	const struct host_facts *facts = &patient->facts;
 	const char *name = host_facts_module_name(facts);
-	if (!runs_on_hardware(facts)) {
-		finding_say(finding, FINDING_FAIL, "no module with a parameter `nested` runs; see module");
-	} else if (facts->params.nested == HOST_YES) {
+	if (facts->params.nested == HOST_YES) {
 		finding_say(finding, FINDING_OK, "%s runs with nested=1", name);
 	} else if (facts->params.nested == HOST_NO) {
 		finding_say(finding, FINDING_FAIL, "%s runs with nested=0", name);
@@ -325,9 +337,7 @@ static void check_offer(const struct doctor_case *patient, struct finding *findi
 	const struct host_facts *facts = &patient->facts;
 	const struct host_kvm *dev = &facts->dev;
 	const char *offered = dev->offers == HOST_EXTENSION_VMX ? "VMX" : "SVM";
-	if (dev->open_error) {
-		finding_say(finding, FINDING_FAIL, "KVM cannot be asked; see device");
-	} else if (dev->offers == HOST_EXTENSION_NONE) {
+	if (dev->offers == HOST_EXTENSION_NONE) {
 		finding_say(finding, FINDING_FAIL, "KVM offers its guests neither VMX nor SVM; see %s",
 			    runs_on_hardware(facts) ? "nested" : "module");
 	} else if (dev->nested_state_bytes == 0) {
@@ -352,7 +362,7 @@ static void check_hugepages(const struct doctor_case *patient, struct finding *f
 		    (unsigned long long)large->free, (unsigned long long)large->total,
 		    small->free || large->free
 			    ? ""
-			    : "; guests with \"hugepages\" will not start, others walk longer page tables");
+			    : "; guests with \"hugepages\" may not start, others run slower");
 	if (finding->status == FINDING_OK)
 		return;
 	finding_where(finding, "for 2 GiB of guest memory");
@@ -363,12 +373,13 @@ static void check_modprobe(const struct doctor_case *patient, struct finding *fi
 {
 	const char *name = host_facts_module_name(&patient->facts);
 	struct modprobe_settings settings;
-	int r = name ? modprobe_settings_read(patient->root, name, "nested", &settings) : -ENODEV;
+	int r = modprobe_settings_read(patient->root, name, "nested", &settings);
 	if (r < 0) {
-		finding_say(finding, FINDING_OK, "no module to configure");
+		finding_say(finding, FINDING_WARN, "modprobe.d cannot be read: %s", strerror(-r));
 	} else if (settings.count == 0) {
 		finding_say(finding, FINDING_OK,
-			    "modprobe.d leaves nested of %s to the kernel (on since Linux 4.20)", name);
+			    "modprobe.d leaves nested of %s to the kernel's default, which is on%s", name,
+			    patient->facts.cpu.vmx ? " since Linux 4.20" : "");
 	} else {
 		const struct modprobe_setting *last = &settings.list[settings.count - 1];
 		finding_say(finding, last->on ? FINDING_OK : FINDING_WARN,
@@ -379,20 +390,41 @@ static void check_modprobe(const struct doctor_case *patient, struct finding *fi
 	}
 }
 
+/* When to ask. A check whose subject is missing would only repeat the finding that says so. */
+
+static bool always(const struct host_facts *facts)
+{
+	(void)facts;
+	return true;
+}
+
+static bool kvm_opens(const struct host_facts *facts)
+{
+	return facts->dev.open_error == 0;
+}
+
 static const struct check {
 	const char *id;
+	bool (*applies)(const struct host_facts *facts);
 	void (*run)(const struct doctor_case *patient, struct finding *finding);
 } checks[] = {
-	{"kernel", check_kernel}, {"host", check_host},		{"cpu", check_cpu},
-	{"module", check_module}, {"device", check_device},	{"nested", check_nested},
-	{"offer", check_offer},	  {"modprobe", check_modprobe}, {"hugepages", check_hugepages},
+	{"kernel", always, check_kernel},
+	{"host", always, check_host},
+	{"cpu", always, check_cpu},
+	{"module", always, check_module},
+	{"device", always, check_device},
+	{"nested", runs_on_hardware, check_nested},
+	{"offer", kvm_opens, check_offer},
+	{"modprobe", facts_extension_visible, check_modprobe},
+	{"hugepages", always, check_hugepages},
 };
 
 void doctor_examine(const struct doctor_case *patient, struct findings *findings)
 {
 	*findings = (struct findings){0};
 	for (size_t i = 0; i < ARRAY_LEN(checks); i++)
-		checks[i].run(patient, findings_add(findings, checks[i].id));
+		if (checks[i].applies(&patient->facts))
+			checks[i].run(patient, findings_add(findings, checks[i].id));
 	if (runs_on_hardware(&patient->facts))
 		doctor_examine_features(&patient->facts, findings);
 }

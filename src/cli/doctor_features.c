@@ -57,7 +57,8 @@ static void examine_feature(const struct host_facts *facts, const struct feature
 			    feature->parameter, cpu == HOST_YES ? ", though the CPU has it" : "",
 			    feature->without);
 		(void)snprintf(option, sizeof(option), "%s=1", feature->parameter);
-		finding_remedy_reload(finding, facts, option);
+		if (feature->off != FINDING_OK)
+			finding_remedy_reload(finding, facts, option);
 	} else {
 		finding_say(finding, feature->off, "%s says nothing of %s, so %s may be off",
 			    host_facts_module_name(facts), feature->parameter, feature->name);

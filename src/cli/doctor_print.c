@@ -8,7 +8,7 @@
 
 #define COLUMNS	     110
 #define INDENT	     25 /* "ok    unrestricted-guest " */
-#define REMEDY_BEGIN "$ "
+#define REMEDY_BEGIN "-> "
 
 static const char *const status_words[] = {
 	[FINDING_OK] = "ok",
@@ -22,11 +22,6 @@ static const char *const flavour_words[] = {
 	[HOST_FLAVOUR_SVM] = "SVM",
 	[HOST_FLAVOUR_PVM] = "PVM",
 };
-
-static bool kvm_usable(const struct host_facts *facts)
-{
-	return facts->dev.open_error == 0 && facts->dev.api == 12;
-}
 
 /* Text */
 
@@ -75,7 +70,8 @@ void doctor_print_text(const struct host_facts *facts, const struct findings *fi
 	for (size_t i = 0; i < findings->count; i++)
 		print_finding(&findings->list[i]);
 	print_out("\nThis host %s nest (KVM %s, flavour %s; %zu fail, %zu warn).\n", fails ? "cannot" : "can",
-		  kvm_usable(facts) ? "usable" : "not usable", flavour_words[facts->flavour], fails, warns);
+		  facts_kvm_usable(facts) ? "usable" : "not usable", flavour_words[facts->flavour], fails,
+		  warns);
 }
 
 /* JSON; cJSON answers NULL when memory is short, and each step takes the NULL of the one before. */
@@ -105,7 +101,7 @@ static bool add_facts(cJSON *object, const struct host_facts *facts)
 {
 	cJSON *kvm = cJSON_AddObjectToObject(object, "kvm");
 	cJSON *host = cJSON_AddObjectToObject(object, "host");
-	return cJSON_AddBoolToObject(kvm, "usable", kvm_usable(facts)) &&
+	return cJSON_AddBoolToObject(kvm, "usable", facts_kvm_usable(facts)) &&
 	       cJSON_AddStringToObject(kvm, "flavour", flavour_words[facts->flavour]) &&
 	       cJSON_AddNumberToObject(kvm, "api", facts->dev.api) &&
 	       cJSON_AddNumberToObject(kvm, "nested_state_bytes", facts->dev.nested_state_bytes) &&
