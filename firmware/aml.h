@@ -2,7 +2,7 @@
  * ACPI Machine Language, as much of it as our DSDT needs (ACPI 6.5, chapter 20).
  *
  * Each function appends one term to the writer. What contains other terms is opened and closed: closing
- *writes the PkgLength (20.2.4), which stands before the contents but is known only after them.
+ * puts in the PkgLength (20.2.4), which stands before the contents but is known only after them.
  *
  *	size_t device = aml_open_device(w, "COM1");
  *	aml_name(w, "_UID");

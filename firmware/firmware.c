@@ -20,6 +20,8 @@ static const struct format {
 	int (*load)(struct load *load, struct cpu_boot *ret, struct err *err);
 } formats[] = {
 	{bzimage_recognise, bzimage_load},
+	{pvh_recognise, pvh_load},
+	{multiboot_recognise, multiboot_load},
 };
 
 int load_write(struct load *load, uint64_t gpa, const void *src, uint64_t len, struct err *err)
@@ -29,32 +31,39 @@ int load_write(struct load *load, uint64_t gpa, const void *src, uint64_t len, s
 	return 0;
 }
 
-int load_kernel_bytes(struct load *load, uint64_t offset, uint64_t gpa, uint64_t len, const char *what,
-		      struct err *err)
+int load_file(struct load *load, struct load_file *file, enum place_end where, uint64_t limit_gpa,
+	      const char *what, struct err *err)
 {
-	void *dst = guest_memory_at(load->memory, gpa, len);
-	if (!dst)
-		return err_set(err, -EINVAL, "%s: %s at 0x%" PRIx64 " is not in RAM", load->kernel.path, what,
-			       gpa);
-	return image_read(&load->kernel, offset, dst, len, what, err);
-}
-
-int load_file_high(struct load *load, const char *path, uint64_t limit_gpa, const char *what,
-		   uint64_t *ret_gpa, uint64_t *ret_size, struct err *err)
-{
-	struct image file = IMAGE_NONE;
-	int r = image_open(&file, path, err);
+	struct image image = IMAGE_NONE;
+	int r = image_open(&image, file->path, err);
 	if (r)
 		return r;
-	r = places_take_high(&load->places, file.size, limit_gpa, what, ret_gpa, err);
+	file->size = image.size;
+	r = places_take_free(&load->places, file->size, where, limit_gpa, what, &file->gpa, err);
 	if (r)
-		r = err_prepend(err, "%s", path);
+		r = err_prepend(err, "%s", file->path);
 	else
-		r = image_read(&file, 0, guest_memory_at(load->memory, *ret_gpa, file.size), file.size, what,
-			       err);
-	*ret_size = file.size;
-	image_close(&file);
+		r = image_read(&image, 0, guest_memory_at(load->memory, file->gpa, file->size), file->size,
+			       what, err);
+	image_close(&image);
 	return r;
+}
+
+int load_modules(struct load *load, enum place_end where, struct load_files *ret, struct err *err)
+{
+	const struct boot_config *boot = &load->config->boot;
+	*ret = (struct load_files){.count = 0};
+	if (boot->initrd)
+		ret->files[ret->count++] = (struct load_file){.path = boot->initrd, .cmdline = ""};
+	for (size_t i = 0; i < boot->module_count; i++)
+		ret->files[ret->count++] = (struct load_file){.path = boot->modules[i].path,
+							      .cmdline = boot->modules[i].cmdline};
+	for (size_t i = 0; i < ret->count; i++) {
+		int r = load_file(load, &ret->files[i], where, load->places.ram_end, "a module", err);
+		if (r)
+			return r;
+	}
+	return 0;
 }
 
 int load_cmdline(struct load *load, uint64_t max, struct err *err)
@@ -68,6 +77,40 @@ int load_cmdline(struct load *load, uint64_t max, struct err *err)
 	return load_write(load, LAYOUT_CMDLINE_GPA, load->config->boot.cmdline, len + 1, err);
 }
 
+/* What people try first, by the first bytes of the file. */
+static const struct hint {
+	const char *magic;
+	size_t magic_bytes;
+	const char *text;
+} hints[] = {
+	{"\x7f"
+	 "ELF",
+	 4, "an ELF file with neither a PVH note (XEN_ELFNOTE_PHYS32_ENTRY) nor a multiboot 1 header"},
+	{"\x1f\x8b", 2, "compressed with gzip: unpack it first (zcat)"},
+	{"\xfd"
+	 "7zXZ",
+	 5, "compressed with xz: unpack it first (xzcat)"},
+	{"\x28\xb5\x2f\xfd", 4, "compressed with zstd: unpack it first (zstdcat)"},
+	{"BZh", 3, "compressed with bzip2: unpack it first (bzcat)"},
+	{"MZ", 2, "an EFI program that is no Linux bzImage"},
+};
+
+static int refuse_unknown(const struct load *load, struct err *err)
+{
+	const char *path = load->kernel.path;
+	char start[8] = {0};
+	uint64_t len = load->kernel.size < sizeof(start) ? load->kernel.size : sizeof(start);
+	int r = image_read(&load->kernel, 0, start, len, "the first bytes", err);
+	if (r)
+		return r;
+	for (size_t i = 0; i < ARRAY_LEN(hints); i++)
+		if (memcmp(start, hints[i].magic, hints[i].magic_bytes) == 0)
+			return err_set(err, -EINVAL, "%s: %s", path, hints[i].text);
+	return err_set(err, -EINVAL,
+		       "%s: not a kernel: no Linux bzImage, no ELF with a PVH note, no multiboot 1 header",
+		       path);
+}
+
 static int firmware_load_kernel(struct load *load, struct cpu_boot *ret, struct err *err)
 {
 	for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
@@ -77,7 +120,7 @@ static int firmware_load_kernel(struct load *load, struct cpu_boot *ret, struct 
 		if (r)
 			return formats[i].load(load, ret, err);
 	}
-	return err_set(err, -EINVAL, "%s: not a kernel that aerie can boot", load->kernel.path);
+	return refuse_unknown(load, err);
 }
 
 int firmware_load(const struct machine_config *config, struct guest_memory *memory, struct cpu_boot *ret,

@@ -32,16 +32,27 @@ int bzimage_load(struct load *load, struct cpu_boot *ret, struct err *err);
 int pvh_load(struct load *load, struct cpu_boot *ret, struct err *err);
 int multiboot_load(struct load *load, struct cpu_boot *ret, struct err *err);
 
-/* Read [offset, offset + len) of the kernel to `gpa`, whose place has been taken. */
-int load_kernel_bytes(struct load *load, uint64_t offset, uint64_t gpa, uint64_t len, const char *what,
-		      struct err *err);
-
 /* Write to a place that has been taken, or to a low structure. */
 int load_write(struct load *load, uint64_t gpa, const void *src, uint64_t len, struct err *err);
 
-/* A whole file as high as it fits below `limit_gpa`: the initrd or a module. `what` names it in messages. */
-int load_file_high(struct load *load, const char *path, uint64_t limit_gpa, const char *what,
-		   uint64_t *ret_gpa, uint64_t *ret_size, struct err *err);
+/* A file in RAM: the initrd or a module. */
+struct load_file {
+	uint64_t gpa;
+	uint64_t size; /* bytes */
+	const char *path;
+	const char *cmdline; /* "" when absent */
+};
+
+/* Put all of `ret->path` into a free place. `what` names it in messages. */
+int load_file(struct load *load, struct load_file *file, enum place_end where, uint64_t limit_gpa,
+	      const char *what, struct err *err);
+
+/* The initrd, if there is one, then boot.modules in their order. */
+struct load_files {
+	struct load_file files[1 + CONFIG_MODULES_MAX];
+	size_t count;
+};
+int load_modules(struct load *load, enum place_end where, struct load_files *ret, struct err *err);
 
 /* The command line to its place in layout.h; `max` bytes are accepted, without the final 0. */
 int load_cmdline(struct load *load, uint64_t max, struct err *err);

@@ -155,7 +155,8 @@ static int bzimage_load_kernel(struct load *load, const struct setup_header *hdr
 	if (r)
 		return err_prepend(err, "%s", load->kernel.path);
 	*ret_gpa = gpa;
-	return load_kernel_bytes(load, offset, gpa, size, "the kernel", err);
+	return image_read(&load->kernel, offset, guest_memory_at(load->memory, gpa, size), size, "the kernel",
+			  err);
 }
 
 /* Everything a boot loader has to fill in ("Details of header fields", those of type "write" and "modify").
@@ -176,14 +177,12 @@ static int bzimage_fill_header(struct load *load, struct boot_params *params, ui
 	hdr->ramdisk_image = hdr->ramdisk_size = 0;
 	if (!load->config->boot.initrd)
 		return 0;
-	uint64_t gpa = 0;
-	uint64_t size = 0;
-	r = load_file_high(load, load->config->boot.initrd, (uint64_t)hdr->initrd_addr_max + 1, "the initrd",
-			   &gpa, &size, err);
+	struct load_file initrd = {.path = load->config->boot.initrd};
+	r = load_file(load, &initrd, PLACE_HIGHEST, (uint64_t)hdr->initrd_addr_max + 1, "the initrd", err);
 	if (r)
 		return r;
-	hdr->ramdisk_image = (uint32_t)gpa; /* below initrd_addr_max, so both fit */
-	hdr->ramdisk_size = (uint32_t)size;
+	hdr->ramdisk_image = (uint32_t)initrd.gpa; /* below initrd_addr_max, so both fit */
+	hdr->ramdisk_size = (uint32_t)initrd.size;
 	return 0;
 }
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -62,22 +63,45 @@ int places_take(struct places *places, uint64_t gpa, uint64_t size, struct err *
 	return places_add(places, gpa, size, name, err);
 }
 
-int places_take_high(struct places *places, uint64_t size, uint64_t limit_gpa, const char *name,
-		     uint64_t *ret_gpa, struct err *err)
+/* Each turn steps below one taken place, so there are at most `count` turns. False when there is no room. */
+static bool places_find_highest(const struct places *places, uint64_t size, uint64_t end_gpa,
+				uint64_t *ret_gpa)
+{
+	const struct place *other;
+	do {
+		if (size > end_gpa || end_gpa - size < LAYOUT_KERNEL_GPA)
+			return false;
+		*ret_gpa = (end_gpa - size) & ~(PAGE_BYTES - 1);
+		other = places_overlap(places, *ret_gpa, size);
+		if (other)
+			end_gpa = other->gpa;
+	} while (other);
+	return true;
+}
+
+static bool places_find_above_all(const struct places *places, uint64_t size, uint64_t end_gpa,
+				  uint64_t *ret_gpa)
+{
+	uint64_t gpa = LAYOUT_KERNEL_GPA;
+	for (size_t i = 0; i < places->count; i++) {
+		uint64_t end = places->taken[i].gpa + places->taken[i].size;
+		gpa = end > gpa ? end : gpa;
+	}
+	gpa = (gpa + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1);
+	*ret_gpa = gpa;
+	return gpa <= end_gpa && size <= end_gpa - gpa;
+}
+
+int places_take_free(struct places *places, uint64_t size, enum place_end where, uint64_t limit_gpa,
+		     const char *name, uint64_t *ret_gpa, struct err *err)
 {
 	uint64_t end = limit_gpa < places->ram_end ? limit_gpa : places->ram_end;
-	const struct place *other = NULL;
-	do { /* each turn steps below one taken place, so there are at most `count` turns */
-		if (other)
-			end = other->gpa;
-		if (size > end || end - size < LAYOUT_KERNEL_GPA)
-			return err_set(err, -EINVAL,
-				       "no room for its %" PRIu64 " bytes below 0x%" PRIx64
-				       " beside the kernel; RAM ends at 0x%" PRIx64
-				       "; more memory.size may help",
-				       size, limit_gpa, places->ram_end);
-		*ret_gpa = (end - size) & ~(PAGE_BYTES - 1);
-		other = places_overlap(places, *ret_gpa, size);
-	} while (other);
+	bool found = where == PLACE_HIGHEST ? places_find_highest(places, size, end, ret_gpa)
+					    : places_find_above_all(places, size, end, ret_gpa);
+	if (!found)
+		return err_set(err, -EINVAL,
+			       "no room for %s of %" PRIu64 " bytes below 0x%" PRIx64
+			       " beside the kernel; more memory.size may help",
+			       name, size, end);
 	return places_add(places, *ret_gpa, size, name, err);
 }

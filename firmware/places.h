@@ -32,11 +32,17 @@ void places_init(struct places *places, const struct guest_memory *memory);
 int places_take(struct places *places, uint64_t gpa, uint64_t size, struct err *err, const char *name_fmt,
 		...) __attribute__((format(printf, 5, 6)));
 
+enum place_end {
+	PLACE_HIGHEST,	 /* as high as it goes: out of the way of a kernel that knows its memory map */
+	PLACE_ABOVE_ALL, /* on the next page above all that was taken: where small kernels have mapped memory
+			  */
+};
+
 /*
- * Take the highest free page-aligned range of `size` bytes that ends at or below `limit_gpa` and begins at or
- * above LAYOUT_KERNEL_GPA. -EINVAL when there is none.
+ * Take a free page-aligned range of `size` bytes between LAYOUT_KERNEL_GPA and `limit_gpa`. -EINVAL when
+ * there is none.
  */
-int places_take_high(struct places *places, uint64_t size, uint64_t limit_gpa, const char *name,
-		     uint64_t *ret_gpa, struct err *err);
+int places_take_free(struct places *places, uint64_t size, enum place_end where, uint64_t limit_gpa,
+		     const char *name, uint64_t *ret_gpa, struct err *err);
 
 #endif
