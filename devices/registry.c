@@ -2,5 +2,5 @@
 #include "classes.h"
 
 const struct device_class *const device_registry[] = {
-	&reset_class, &i8042_class, &acpi_pm_class, &debug_class, NULL,
+	&cmos_class, &reset_class, &i8042_class, &acpi_pm_class, &debug_class, NULL,
 };
