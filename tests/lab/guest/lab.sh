@@ -1,0 +1,53 @@
+# Sourced at every level by init (and by the native host): the words a scenario's scripts are written in.
+# LEVEL, HOST and KVM_MODULE stand in /lab.env, put there when the image was made.
+. ./lab.env
+
+say() { echo "LAB $LEVEL $*"; }
+
+introduce() { say "up: kernel $(uname -r), hypervisor $(probe hypervisor), $1 s to userspace"; }
+
+load() { # MODULE [PARAMETER]...
+    name=$1
+    shift
+    insmod "modules/$name.ko" "$@"
+}
+
+# Nested virtualization needs nothing else from L0 and L1 but this module and these parameters.
+load_kvm() {
+    load irqbypass && load kvm && load $KVM_MODULE && [ -c /dev/kvm ] && say "kvm loaded: $KVM_MODULE"
+}
+
+# Guests live on 2 MiB pages: under an emulator L2 comes up five times faster so.
+hugepages() { echo "$1" >/proc/sys/vm/nr_hugepages; }
+
+# A finished VMM leaves its exit code in the log, for the scenario to expect.
+vmm() {
+    say "starts: aerie $*"
+    aerie "$@"
+    say "aerie exit code $?"
+}
+
+# For scenarios that talk to a running VMM: its console goes to ./console, its input comes from descriptor 3.
+vmm_start() {
+    say "starts in background: aerie $*"
+    rm -f input console && mkfifo input && : >console
+    aerie "$@" <input >console 2>&1 &
+    vmm_pid=$!
+    exec 3>input
+}
+
+# N lines that contain TEXT are awaited on that console. The lab's own limit ends a wait that is in vain.
+await() { # N TEXT
+    while [ "$(grep -c "$2" console)" -lt "$1" ]; do
+        kill -0 "$vmm_pid" 2>/dev/null || { say "aerie is gone, and \"$2\" did not come $1 times" && return 1; }
+        sleep 0.2
+    done
+}
+
+vmm_wait() {
+    wait "$vmm_pid"
+    code=$?
+    exec 3>&-
+    sed 's/^/| /' console
+    say "aerie exit code $code"
+}

@@ -1,0 +1,115 @@
+"""What each level boots: an initramfs that holds its script and, when there is a further level, aerie and that level's files."""
+import json
+import os
+import subprocess
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+CACHE = os.environ.get("AERIE_CACHE") or os.path.expanduser("~/.cache/aerie")
+
+
+class CannotRun(Exception):
+    """This machine cannot run the scenario: a skip with its reason, not a failure."""
+
+
+def cpio(tree):
+    """Pack {path: (mode, bytes)} as a newc archive: sorted, owned by root, without times, so that equal content is equal bytes."""
+    out = bytearray()
+
+    def member(name, mode, data, inode):
+        fields = (inode, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
+        out.extend(b"070701" + b"".join(b"%08x" % field for field in fields) + name.encode() + b"\0")
+        out.extend(bytes(-len(out) % 4) + data)
+        out.extend(bytes(-len(out) % 4))
+
+    folders = {os.path.dirname(path) for path in tree} | {"proc", "sys", "dev", "tmp"}
+    for inode, path in enumerate(sorted(folders - {""}), 1):
+        member(path, 0o040755, b"", inode)
+    for inode, path in enumerate(sorted(tree), len(folders) + 1):
+        mode, data = tree[path]
+        member(path, mode if mode > 0o7777 else 0o100000 | mode, data, inode)
+    member("TRAILER!!!", 0, b"", 0)
+    return bytes(out)
+
+
+def read(*path):
+    with open(os.path.join(*path), "rb") as file:
+        return file.read()
+
+
+def kernel(suite):
+    """Directory of Debian's cloud kernel: vmlinuz, release, modules/."""
+    return subprocess.run([f"{HERE}/kernel", suite], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def probe():
+    """The guest's helper program, built when its source is newer."""
+    source, binary = f"{HERE}/guest/probe.c", f"{CACHE}/probe"
+    if not os.path.exists(binary) or os.path.getmtime(binary) < os.path.getmtime(source):
+        subprocess.run(["cc", "-O2", "-static", "-s", "-o", f"{binary}.{os.getpid()}", source], check=True)
+        os.rename(f"{binary}.{os.getpid()}", binary)
+    return binary
+
+
+def busybox():
+    """Debian's busybox knows its applets by their links only."""
+    applets = subprocess.run(["/bin/busybox", "--list"], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    tree = {f"bin/{applet}": (0o120777, b"busybox") for applet in applets}
+    tree["bin/busybox"] = (0o755, read("/bin/busybox"))
+    return tree
+
+
+def aerie():
+    """Files of the binary under test: $AERIE_BIN, else the static build; libraries too when it turns out to be dynamic."""
+    path = os.environ.get("AERIE_BIN") or f"{ROOT}/build-static/aerie"
+    if not os.path.exists(path):
+        raise SystemExit(f"lab: {path} is missing: run scripts/build --static, or set AERIE_BIN")
+    tree = {"bin/aerie": (0o755, read(path))}
+    ldd = subprocess.run(["ldd", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    for word in ldd.split():
+        if word.startswith("/"):
+            tree[word.lstrip("/")] = (0o755, read(word))
+    return tree
+
+
+def config(scenario, level, host):
+    """The machine of one level as the scenario gives it, its command line led by what this host's kernels need."""
+    machine = json.loads(read(scenario.path, f"{level}.json"))
+    boot = machine["boot"]
+    boot["cmdline"] = f"{host.guest_cmdline} {boot.get('cmdline', '')}".strip()
+    if host.name == "native":
+        machine["memory"].pop("hugepages", None)  # the host's pool is not ours to resize
+    return json.dumps(machine, indent=2).encode() + b"\n"
+
+
+def guest_files(scenario, level, host):
+    """What `level` needs to run the level above it: the machine's config, kernel and initramfs."""
+    return {
+        f"{level}.json": (0o644, config(scenario, level, host)),
+        "vmlinuz": (0o644, read(host.kernel, "vmlinuz")),
+        f"{level}.cpio": (0o644, initramfs(scenario, level, host)),
+    }
+
+
+def initramfs(scenario, level, host):
+    """The whole world of one level, the levels above it nested inside."""
+    env = f"LEVEL={level.upper()} HOST={host.name} KVM_MODULE='{host.kvm_module}'\n"
+    tree = {
+        "init": (0o755, read(HERE, "guest/init")),
+        "lab.sh": (0o644, read(HERE, "guest/lab.sh")),
+        "lab.env": (0o644, env.encode()),
+        "run.sh": (0o644, read(scenario.path, f"{level}.sh")),
+        "bin/probe": (0o755, read(probe())),
+    }
+    tree.update(busybox())
+    above = f"l{int(level[1]) + 1}"
+    modules = list(scenario.modules)
+    if scenario.has(above):
+        tree.update(aerie())
+        tree.update(guest_files(scenario, above, host))
+        modules += ["irqbypass", "kvm", host.kvm_module.split()[0]]
+    elif scenario.kvm_in_last:
+        modules += ["irqbypass", "kvm", host.kvm_module.split()[0]]
+    for module in modules:
+        tree[f"modules/{module}.ko"] = (0o644, read(host.kernel, "modules", f"{module}.ko"))
+    return cpio(tree)

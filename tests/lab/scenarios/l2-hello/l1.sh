@@ -1,0 +1,3 @@
+load_kvm
+hugepages 64
+vmm run l2.json
