@@ -355,6 +355,16 @@ START_TEST(settings_come_in_the_order_that_modprobe_takes)
 }
 END_TEST
 
+START_TEST(spawned_program_gives_its_exit_code)
+{
+	const struct doctor_runner *spawn = &doctor_runner_spawn;
+	ck_assert_int_eq(spawn->run(NULL, (const char *const[]){"true", NULL}), 0);
+	ck_assert_int_eq(spawn->run(NULL, (const char *const[]){"sh", "-c", "exit 7", NULL}), 7);
+	ck_assert_int_eq(spawn->run(NULL, (const char *const[]){"sh", "-c", "kill -9 $$", NULL}), -EINTR);
+	ck_assert_int_eq(spawn->run(NULL, (const char *const[]){"no-such-program", NULL}), -ENOENT);
+}
+END_TEST
+
 TEST_MAIN("doctor_fix", intel_is_reloaded_with_nesting_and_shadowing,
 	  intel_with_nesting_is_reloaded_for_shadowing, amd_is_reloaded_with_nesting_alone,
 	  absent_module_is_only_loaded, nothing_to_fix_runs_nothing, module_in_use_is_refused_with_its_users,
@@ -363,4 +373,4 @@ TEST_MAIN("doctor_fix", intel_is_reloaded_with_nesting_and_shadowing,
 	  failed_load_puts_the_module_back, load_that_changed_nothing_is_a_failure,
 	  persist_writes_its_own_file_once, persist_keeps_every_line_that_was_there,
 	  persist_names_files_that_say_the_opposite, persist_happens_also_when_the_module_is_in_use,
-	  settings_come_in_the_order_that_modprobe_takes)
+	  settings_come_in_the_order_that_modprobe_takes, spawned_program_gives_its_exit_code)

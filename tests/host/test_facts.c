@@ -51,13 +51,40 @@ START_TEST(amd_writes_its_parameters_as_numbers)
 }
 END_TEST
 
+/* A root of one file; the caller removes it with forget_tree. */
+static void make_tree(char root[static 32], const char *folder, const char *name, const char *text)
+{
+	char path[96];
+	(void)strcpy(root, "/tmp/aerie-facts-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(root));
+	(void)snprintf(path, sizeof(path), "%s/%s", root, folder);
+	ck_assert(folder[0] == '\0' || mkdir(path, 0755) == 0);
+	(void)snprintf(path, sizeof(path), "%s/%s/%s", root, folder, name);
+	FILE *file = fopen(path, "w");
+	ck_assert_ptr_nonnull(file);
+	ck_assert_int_ge(fputs(text, file), 0);
+	ck_assert_int_eq(fclose(file), 0);
+}
+
+static void forget_tree(const char *root)
+{
+	char command[64];
+	(void)snprintf(command, sizeof(command), "rm -r %s", root);
+	ck_assert_int_eq(system(command), 0);
+}
+
 START_TEST(flags_are_whole_words)
 {
-	/* "ept_ad", "svm_lock" and "vmx flags" must not stand for ept, svm and vmx. */
-	struct host_facts facts = facts_of(DATA "under-tcg-exposed");
-	ck_assert(facts.cpu.svm && !facts.cpu.vmx);
+	char root[32];
+	make_tree(root, "proc", "cpuinfo",
+		  "vendor_id\t: AuthenticAMD\nflags\t\t: fpu x2avic svm_lock vmx\n"
+		  "vmx flags\t: ept_ad ept_1gb xvpid\n\nflags\t\t: svm\n");
+	struct host_facts facts = facts_of(root);
+	ck_assert(facts.cpu.vmx && !facts.cpu.svm);
 	ck_assert_int_eq(facts.cpu.avic, HOST_NO);
 	ck_assert_int_eq(facts.cpu.ept, HOST_NO);
+	ck_assert_int_eq(facts.cpu.vpid, HOST_NO);
+	forget_tree(root);
 }
 END_TEST
 
@@ -78,17 +105,11 @@ START_TEST(pvm_is_known_by_its_module_and_without_it)
 	ck_assert_int_eq(facts.dev.open_error, 0);
 	ck_assert_int_eq(facts.outer, HOST_OUTER_KVM);
 
-	char root[] = "/tmp/aerie-facts-XXXXXX", path[64];
-	ck_assert_ptr_nonnull(mkdtemp(root));
-	(void)snprintf(path, sizeof(path), "%s/aerie-facts", root);
-	FILE *file = fopen(path, "w");
-	ck_assert_ptr_nonnull(file);
-	ck_assert_int_ge(fputs("kvm_open=ok\nkvm_api=12\n", file), 0);
-	ck_assert_int_eq(fclose(file), 0);
+	char root[32];
+	make_tree(root, "", "aerie-facts", "kvm_open=ok\nkvm_api=12\n");
 	facts = facts_of(root);
 	ck_assert_int_eq(facts.flavour, HOST_FLAVOUR_PVM);
-	ck_assert_int_eq(unlink(path), 0);
-	ck_assert_int_eq(rmdir(root), 0);
+	forget_tree(root);
 }
 END_TEST
 
@@ -124,31 +145,26 @@ START_TEST(bad_record_names_file_and_line)
 	static const struct {
 		const char *text, *message;
 	} bad[] = {
-		{"kvm_open=ok\nkvm_api=twelve\n", ":2: \"kvm_api=twelve\" is not understood"},
-		{"kvm_open=EWHAT\n", ":1: \"kvm_open=EWHAT\" is not understood"},
-		{"colour=blue\n", ":1: \"colour=blue\" is not understood"},
-		{"kvm_open\n", ":1: \"kvm_open\" is not understood"},
+		{"kvm_open=ok\nkvm_api=twelve\n", "/aerie-facts:2: \"kvm_api=twelve\" is not understood"},
+		{"kvm_open=EWHAT\n", "/aerie-facts:1: \"kvm_open=EWHAT\" is not understood"},
+		{"colour=blue\n", "/aerie-facts:1: \"colour=blue\" is not understood"},
+		{"kvm_open\n", "/aerie-facts:1: \"kvm_open\" is not understood"},
 		{"# fine\n\nhypervisor=ThirteenChars\n",
 		 ":3: \"hypervisor=ThirteenChars\" is not understood"},
-		{"firmware=\n", ":1: \"firmware=\" is not understood"},
-		{"kvm_nested_state=99999999999\n", ":1: \"kvm_nested_state=99999999999\" is not understood"},
+		{"firmware=\n", "/aerie-facts:1: \"firmware=\" is not understood"},
+		{"kvm_nested_state=99999999999\n",
+		 "/aerie-facts:1: \"kvm_nested_state=99999999999\" is not understood"},
 	};
-	char root[] = "/tmp/aerie-facts-XXXXXX", path[64];
-	ck_assert_ptr_nonnull(mkdtemp(root));
-	(void)snprintf(path, sizeof(path), "%s/aerie-facts", root);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct host_facts facts;
 		struct err err = ERR_INIT;
-		FILE *file = fopen(path, "w");
-		ck_assert_ptr_nonnull(file);
-		ck_assert_int_ge(fputs(bad[i].text, file), 0);
-		ck_assert_int_eq(fclose(file), 0);
+		char root[32];
+		make_tree(root, "", "aerie-facts", bad[i].text);
 		ck_assert_int_eq(host_facts_gather(root, &facts, &err), -EINVAL);
-		ck_assert_msg(strncmp(err.text, path, strlen(path)) == 0, "%s", err.text);
-		ck_assert_str_eq(err.text + strlen(path), bad[i].message);
+		ck_assert_msg(strncmp(err.text, root, strlen(root)) == 0, "%s", err.text);
+		ck_assert_str_eq(err.text + strlen(root), bad[i].message);
+		forget_tree(root);
 	}
-	ck_assert_int_eq(unlink(path), 0);
-	ck_assert_int_eq(rmdir(root), 0);
 }
 END_TEST
 
