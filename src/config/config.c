@@ -51,8 +51,7 @@ static int parse(struct decode *d, const char *text, size_t len, size_t set_coun
 		return err_sys(d->err, -ENOMEM, "%s", d->file);
 	memset(loaded, 0, sizeof(*loaded));
 	if (json_parse(d->file, text, len, 0, &loaded->tree, d->err) ||
-	    override_all(d, &machine_object, loaded->tree, set_count) ||
-	    decode_root(d, &machine_object, loaded->tree, &loaded->config)) {
+	    override_all(d, loaded->tree, set_count) || decode_root(d, loaded->tree, &loaded->config)) {
 		config_free(&loaded->config);
 		return d->err->code;
 	}
@@ -65,7 +64,12 @@ int config_parse(const char *path, const char *text, size_t len, const char *con
 {
 	const char *slash = strrchr(path, '/');
 	struct decode d = {
-		.file = path, .folder_bytes = slash ? (int)(slash + 1 - path) : 0, .set = set, .err = err};
+		.object = &machine_object,
+		.file = path,
+		.folder_bytes = slash ? (int)(slash + 1 - path) : 0,
+		.set = set,
+		.err = err,
+	};
 	return parse(&d, text, len, set_count, ret) ? make_printable(err) : 0;
 }
 

@@ -67,12 +67,28 @@ static int refuse_value(const struct decode *d, const struct place *at, const st
 		      key_expects(key, expected, sizeof(expected)), hint);
 }
 
+/* The path of the first key below `object` that is called `name`, for those who left out where it belongs. */
+static bool find_below(const struct object *object, const struct place *at, const char *name, char *text,
+		       size_t size)
+{
+	for (const struct key *key = object->keys; key->name; key++) {
+		const struct place key_at = {.parent = at, .name = key->name};
+		if (strcmp(key->name, name) == 0) {
+			(void)place_text(&key_at, text, size);
+			return true;
+		}
+		if (key->type == KEY_OBJECT && find_below(key->object, &key_at, name, text, size))
+			return true;
+	}
+	return false;
+}
+
 int refuse_unknown(const struct decode *d, const struct place *parent, const struct object *object,
 		   const cJSON *node, const char *name)
 {
 	const struct place at = {.parent = parent, .name = name};
 	struct suggestion near = suggestion_for(name);
-	char words[WORDS_TEXT_BYTES] = "";
+	char words[WORDS_TEXT_BYTES] = "", elsewhere[PATH_TEXT_BYTES];
 	for (const struct key *key = object->keys; key->name; key++) {
 		size_t used = strlen(words);
 		suggestion_try(&near, key->name);
@@ -80,6 +96,8 @@ int refuse_unknown(const struct decode *d, const struct place *parent, const str
 	}
 	if (near.best)
 		return refuse(d, &at, node, "unknown key (did you mean %s?)", near.best);
+	if (find_below(d->object, &(struct place){.parent = NULL}, name, elsewhere, sizeof(elsewhere)))
+		return refuse(d, &at, node, "unknown key (did you mean %s?)", elsewhere);
 	return refuse(d, &at, node, "unknown key (known here: %s)", words);
 }
 
@@ -89,8 +107,11 @@ static int decode_key(const struct decode *d, const struct place *at, const stru
 static int decode_bool(const struct decode *d, const struct place *at, const struct key *key, cJSON *node,
 		       void *base)
 {
-	if (!cJSON_IsBool(node))
-		return refuse_value(d, at, key, node, "");
+	if (!cJSON_IsBool(node)) {
+		bool quoted = cJSON_IsString(node) && (strcmp(node->valuestring, "true") == 0 ||
+						       strcmp(node->valuestring, "false") == 0);
+		return refuse_value(d, at, key, node, quoted ? " (without quotes)" : "");
+	}
 	*(bool *)((char *)base + key->offset) = cJSON_IsTrue(node);
 	return 0;
 }
@@ -112,8 +133,11 @@ static int decode_uint(const struct decode *d, const struct place *at, const str
 		       void *base)
 {
 	uint64_t value;
-	if (!cJSON_IsRaw(node))
-		return refuse_value(d, at, key, node, "");
+	if (!cJSON_IsRaw(node)) {
+		bool quoted = cJSON_IsString(node) &&
+			      digits_value(node->valuestring, strlen(node->valuestring), &value);
+		return refuse_value(d, at, key, node, quoted ? " (without quotes)" : "");
+	}
 	if (strpbrk(node->valuestring, ".eE"))
 		return refuse_value(d, at, key, node, " (digits only, no fraction or exponent)");
 	if (!digits_value(node->valuestring, strlen(node->valuestring), &value) || value < key->min ||
@@ -292,8 +316,9 @@ static int check_names(const struct decode *d, const struct place *at, const str
 			return refuse_unknown(d, at, object, child, child->string);
 		uint64_t bit = 1ULL << (tag ? 63 : key - object->keys);
 		const struct place child_at = {.parent = at, .name = child->string};
-		if (seen & bit)
-			return refuse(d, &child_at, child, "this key stands twice in its object");
+		const cJSON *first = cJSON_GetObjectItemCaseSensitive(node, child->string);
+		if (seen & bit) /* the first, as an override replaces one of two and goes to the end */
+			return refuse(d, &child_at, first, "this key stands twice in its object");
 		seen |= bit;
 	}
 	return 0;
@@ -355,7 +380,7 @@ static int decode_list(const struct decode *d, const struct place *at, const str
 	{
 		const struct place item_at = {.parent = at, .index = *count};
 		if (*count == key->max)
-			return refuse(d, at, node, "more than %ju items", (uintmax_t)key->max);
+			return refuse(d, at, item, "more than %ju items", (uintmax_t)key->max);
 		if (decode_key(d, &item_at, key->item, item,
 			       (char *)base + key->offset + *count * key->item_size))
 			return d->err->code;
@@ -407,11 +432,11 @@ static int decode_key(const struct decode *d, const struct place *at, const stru
 	return decoders[key->type](d, at, key, node, base);
 }
 
-int decode_root(const struct decode *d, const struct object *object, cJSON *root, void *fields)
+int decode_root(const struct decode *d, cJSON *root, void *fields)
 {
 	const struct place at = {.parent = NULL};
 	char value[VALUE_TEXT_BYTES];
 	if (!cJSON_IsObject(root))
 		return refuse(d, &at, NULL, "%s is not an object", json_describe(root, value, sizeof(value)));
-	return decode_fields(d, &at, object, root, fields, false);
+	return decode_fields(d, &at, d->object, root, fields, false);
 }

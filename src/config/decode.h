@@ -9,7 +9,8 @@
 #include "schema.h"
 
 struct decode {
-	const char *file; /* as the operator named it, for messages */
+	const struct object *object; /* of the whole config */
+	const char *file;	     /* as the operator named it, for messages */
 	int folder_bytes; /* the part of `file` up to its last '/', that relative paths are resolved against
 			   */
 	const char *const *set; /* the --set arguments, for messages: origin n is set[n - 1] */
@@ -38,7 +39,7 @@ int refuse_unknown(const struct decode *d, const struct place *parent, const str
 /* "key.path" into `text`; returns its length. The root gives "". */
 size_t place_text(const struct place *at, char *text, size_t size);
 
-/* Read `root` by `object` into `fields`, zeroed by the caller. 0, -EINVAL, -ENOMEM. */
-int decode_root(const struct decode *d, const struct object *object, cJSON *root, void *fields);
+/* Read `root` by d->object into `fields`, zeroed by the caller. 0, -EINVAL, -ENOMEM. */
+int decode_root(const struct decode *d, cJSON *root, void *fields);
 
 #endif

@@ -69,7 +69,6 @@ static size_t word_length(const struct scan *s)
 	return len;
 }
 
-/* "expected X, found Y", and for what people bring from other languages, why it is not taken. */
 static int fail_expected(struct scan *s, const char *expected)
 {
 	unsigned char c = (unsigned char)peek(s);
@@ -77,15 +76,28 @@ static int fail_expected(struct scan *s, const char *expected)
 	if (at_end(s))
 		return fail(s, s->at, "expected %s, found the end", expected);
 	if (word)
-		return fail(s, s->at, "expected %s, found %.*s%s", expected, word > 32 ? 32 : (int)word,
-			    s->at, is_digit(*s->at) ? "" : " (text stands in double quotes)");
-	if (c == '\'')
-		return fail(s, s->at, "expected %s, found ' (text stands in double quotes)", expected);
+		return fail(s, s->at, "expected %s, found %.*s", expected, word > 32 ? 32 : (int)word, s->at);
 	if (c == '/' || c == '#')
 		return fail(s, s->at, "expected %s, found %c (JSON has no comments)", expected, c);
 	if (c > 0x20 && c < 0x7f)
 		return fail(s, s->at, "expected %s, found %c", expected, c);
+	if (c == ' ' || c == '\n' || c == '\r')
+		return fail(s, s->at, "expected %s, found %s", expected,
+			    c == ' ' ? "a space" : "the end of the line");
 	return fail(s, s->at, "expected %s, found byte 0x%02x", expected, c);
+}
+
+/* The same where a text may stand: bare words and single quotes are what people bring from other languages.
+ */
+static int fail_expected_text(struct scan *s, const char *expected)
+{
+	size_t word = word_length(s);
+	if (!word && peek(s) == '\'')
+		word = 1;
+	if (!word || is_digit(*s->at))
+		return fail_expected(s, expected);
+	return fail(s, s->at, "expected %s, found %.*s (text stands in double quotes)", expected,
+		    word > 32 ? 32 : (int)word, s->at);
 }
 
 static void skip_space(struct scan *s)
@@ -202,6 +214,8 @@ static int scan_string(struct scan *s)
 		}
 		if (c == '\n' || c == '\r')
 			return fail(s, open, "this text has no closing double quote on its line");
+		if (c == '\0')
+			return fail(s, s->at, "a NUL byte cannot stand in a text");
 		if (c < 0x20)
 			return fail(s, s->at, "control character 0x%02x in a text (write \\u%04x)", c, c);
 		size_t len = utf8_length(s->at, s->end);
@@ -244,6 +258,11 @@ static int scan_number(struct scan *s)
 		if (!skip_digits(s))
 			return fail_expected(s, "a digit");
 	}
+	if (word_length(s)) {
+		size_t len = (size_t)(s->at - start) + word_length(s);
+		return fail(s, start, "%.*s is not a number (text stands in double quotes)",
+			    len > 64 ? 64 : (int)len, start);
+	}
 	if (s->at - start > JSON_NUMBER_CHARS)
 		return fail(s, start, "a number has at most %d characters", JSON_NUMBER_CHARS);
 	return 0;
@@ -262,7 +281,7 @@ static int scan_literal(struct scan *s)
 		s->at += len;
 		return 0;
 	}
-	return fail_expected(s, "a value");
+	return fail_expected_text(s, "a value");
 }
 
 static int scan_value(struct scan *s);
@@ -297,8 +316,8 @@ static int scan_container(struct scan *s)
 					    close);
 		}
 		if (object && peek(s) != '"')
-			return fail_expected(s, first ? "a key in double quotes or }"
-						      : "a key in double quotes");
+			return fail_expected_text(s, first ? "a key in double quotes or }"
+							   : "a key in double quotes");
 		if (object ? scan_member(s) : scan_value(s))
 			return s->err->code;
 		skip_space(s);

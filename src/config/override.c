@@ -171,13 +171,12 @@ static int override_list(const struct override *o, const struct place *at, const
 			      name);
 	int index = atoi(name);
 	if (index > count)
-		return refuse(o->d, at, &o->mark, "this list has %d items, so item %d cannot be set", count,
-			      index);
+		return refuse(o->d, at, &o->mark, "the next item of this list is %d, not %d", count, index);
 	const struct place item_at = {.parent = at, .index = (size_t)index};
 	return override_child(o, &item_at, key->item, node, cJSON_GetArrayItem(node, index), NULL, rest);
 }
 
-static int override_one(const struct decode *d, const struct object *object, cJSON *root, size_t n)
+static int override_one(const struct decode *d, cJSON *root, size_t n)
 {
 	struct override o = {.d = d, .origin = (int)n + 1, .mark = {.valueint = (int)n + 1}};
 	const struct place at = {.parent = NULL};
@@ -193,13 +192,13 @@ static int override_one(const struct decode *d, const struct object *object, cJS
 	memcpy(path, d->set[n], len);
 	path[len] = '\0';
 	o.value = equals + 1;
-	return override_object(&o, &at, object, false, root, rest);
+	return override_object(&o, &at, d->object, false, root, rest);
 }
 
-int override_all(const struct decode *d, const struct object *object, cJSON *root, size_t count)
+int override_all(const struct decode *d, cJSON *root, size_t count)
 {
 	for (size_t n = 0; n < count; n++)
-		if (override_one(d, object, root, n))
+		if (override_one(d, root, n))
 			return d->err->code;
 	return 0;
 }

@@ -5,6 +5,6 @@
 #include "decode.h"
 
 /* Apply d->set[0] to d->set[count - 1], in order. 0, -EINVAL, -ENOMEM. */
-int override_all(const struct decode *d, const struct object *object, cJSON *root, size_t count);
+int override_all(const struct decode *d, cJSON *root, size_t count);
 
 #endif

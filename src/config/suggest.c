@@ -42,8 +42,8 @@ size_t edit_distance(const char *a, const char *b)
 void suggestion_try(struct suggestion *s, const char *candidate)
 {
 	size_t distance = edit_distance(s->word, candidate);
-	/* A third of the letters wrong is a slip; more is another word. Short words get one slip. */
-	size_t slips = strlen(candidate) < 6 ? 1 : strlen(candidate) / 3;
+	/* A third of the letters wrong is a slip, more is another word; and 4M is no slip for 2M. */
+	size_t len = strlen(candidate), slips = len < 3 ? 0 : len < 6 ? 1 : len / 3;
 	if (distance > slips || (s->best && distance >= s->distance))
 		return;
 	s->best = candidate;
