@@ -84,7 +84,8 @@ static const struct layout_com layout_com[4] = {{0x3f8, 4}, {0x2f8, 3}, {0x3e8, 
 #define LAYOUT_GSI_RTC	 8
 #define LAYOUT_GSI_SCI	 9 /* level-triggered, active high */
 
-/* What the FADT tells the guest to write. */
+/* What the FADT tells the guest to read and write. */
+#define LAYOUT_CMOS_CENTURY  0x32 /* index of the century's byte */
 #define LAYOUT_RESET_VALUE   0x06 /* to LAYOUT_PORT_RESET: full reset */
 #define LAYOUT_SLEEP_TYPE_S5 5	  /* to PM1_CNT SLP_TYP: soft off */
 
