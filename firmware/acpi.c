@@ -235,6 +235,7 @@ static size_t acpi_write_fadt(struct writer *w, size_t facs, size_t dsdt)
 		.pm_tmr_len = 4,
 		.p_lvl2_lat = LATENCY_NO_C2,
 		.p_lvl3_lat = LATENCY_NO_C3,
+		.century = LAYOUT_CMOS_CENTURY,
 		.iapc_boot_arch = BOOT_ARCH_LEGACY_DEVICES | BOOT_ARCH_8042 | BOOT_ARCH_NO_VGA,
 		.flags = FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_TMR_VAL_EXT |
 			 FADT_RESET_REG_SUP,

@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/layout.h"
 #include "load.h"
+#include "smbios.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -136,6 +137,9 @@ int firmware_load(const struct machine_config *config, struct guest_memory *memo
 	if (r == 0)
 		r = acpi_write_tables(config, guest_memory_at(memory, LAYOUT_ACPI_GPA, LAYOUT_ACPI_BYTES),
 				      err);
+	if (r == 0)
+		r = smbios_write_tables(config, memory,
+					guest_memory_at(memory, LAYOUT_SMBIOS_GPA, LAYOUT_SMBIOS_BYTES), err);
 	if (r == 0)
 		r = image_open(&load.kernel, config->boot.kernel, err);
 	if (r == 0)
