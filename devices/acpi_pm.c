@@ -158,7 +158,7 @@ static uint64_t acpi_pm_control_read(void *owner, uint64_t offset, unsigned size
 	(void)size;
 	struct acpi_pm *pm = owner;
 	pthread_mutex_lock(&pm->lock);
-	uint16_t control = pm->regs.control;
+	uint32_t control = pm->regs.control;
 	pthread_mutex_unlock(&pm->lock);
 	return control >> (8 * offset);
 }
