@@ -8,33 +8,33 @@
 #include <stddef.h>
 #include <stdio.h>
 
+/* Where a row finds both answers; the two structs name a feature alike. */
+#define ANSWERS(field) offsetof(struct host_cpu, field), offsetof(struct host_params, field)
+
 static const struct feature {
 	const char *id;
-	enum host_flavour flavour;
 	size_t cpu;   /* offset of the CPU's enum host_answer in struct host_cpu */
 	size_t param; /* offset of the module's in struct host_params */
 	const char *name;
 	const char *parameter;
-	enum finding_status off; /* how bad when it could be on */
-	const char *without;	 /* what it means to do without */
+	enum host_flavour flavour;
+	enum finding_status off; /* how bad it is to do without */
+	const char *without;	 /* what that means */
 } features[] = {
-	{"ept", HOST_FLAVOUR_VMX, offsetof(struct host_cpu, ept), offsetof(struct host_params, ept), "EPT",
-	 "ept", FINDING_WARN, "L1 gets no EPT, and every page table of L2 is shadowed twice"},
-	{"npt", HOST_FLAVOUR_SVM, offsetof(struct host_cpu, npt), offsetof(struct host_params, npt), "NPT",
-	 "npt", FINDING_WARN, "L1 gets no NPT, and every page table of L2 is shadowed twice"},
-	{"shadow-vmcs", HOST_FLAVOUR_VMX, offsetof(struct host_cpu, shadow_vmcs),
-	 offsetof(struct host_params, shadow_vmcs), "VMCS shadowing", "enable_shadow_vmcs", FINDING_WARN,
-	 "each VMREAD and VMWRITE of L1 costs an exit"},
-	{"vpid", HOST_FLAVOUR_VMX, offsetof(struct host_cpu, vpid), offsetof(struct host_params, vpid),
-	 "VPID", "vpid", FINDING_WARN, "each switch between L1 and L2 empties the TLB"},
-	{"unrestricted-guest", HOST_FLAVOUR_VMX, offsetof(struct host_cpu, unrestricted_guest),
-	 offsetof(struct host_params, unrestricted_guest), "unrestricted guest", "unrestricted_guest",
-	 FINDING_WARN, "real mode of the guests is emulated"},
-	{"apicv", HOST_FLAVOUR_VMX, offsetof(struct host_cpu, apicv), offsetof(struct host_params, apicv),
-	 "APICv", "enable_apicv", FINDING_WARN, "each interrupt costs exits"},
-	{"avic", HOST_FLAVOUR_SVM, offsetof(struct host_cpu, avic), offsetof(struct host_params, avic),
-	 "AVIC", "avic", FINDING_OK /* the kernel's default for most of its life */,
+	{"ept", ANSWERS(ept), "EPT", "ept", HOST_FLAVOUR_VMX, FINDING_WARN,
+	 "L1 gets no EPT, and every page table of L2 is shadowed twice"},
+	{"npt", ANSWERS(npt), "NPT", "npt", HOST_FLAVOUR_SVM, FINDING_WARN,
+	 "L1 gets no NPT, and every page table of L2 is shadowed twice"},
+	{"shadow-vmcs", ANSWERS(shadow_vmcs), "VMCS shadowing", "enable_shadow_vmcs", HOST_FLAVOUR_VMX,
+	 FINDING_WARN, "each VMREAD and VMWRITE of L1 costs an exit"},
+	{"vpid", ANSWERS(vpid), "VPID", "vpid", HOST_FLAVOUR_VMX, FINDING_WARN,
+	 "each switch between L1 and L2 empties the TLB"},
+	{"unrestricted-guest", ANSWERS(unrestricted_guest), "unrestricted guest", "unrestricted_guest",
+	 HOST_FLAVOUR_VMX, FINDING_WARN, "real mode of the guests is emulated"},
+	{"apicv", ANSWERS(apicv), "APICv", "enable_apicv", HOST_FLAVOUR_VMX, FINDING_WARN,
 	 "each interrupt costs exits"},
+	{"avic", ANSWERS(avic), "AVIC", "avic", HOST_FLAVOUR_SVM,
+	 FINDING_OK /* off by default for most of the kernel's life */, "each interrupt costs exits"},
 };
 
 static enum host_answer answer_at(const void *base, size_t offset)

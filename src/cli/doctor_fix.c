@@ -8,8 +8,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
-
 /* modprobe lives in /sbin, which is not in everybody's PATH. */
 static int spawn_and_wait(void *opaque, const char *const argv[])
 {

@@ -7,7 +7,6 @@
 #include "base/cleanup.h"
 #include "doctor.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -54,50 +53,45 @@ static bool value_is_on(const char *value)
 	return strchr("yY1", value[1]) ? value[1] != '\0' : strncasecmp(value + 1, "on", 2) == 0;
 }
 
-/* One logical line: when it sets the option, what it leaves it at. */
-static bool line_sets(char *line, const char *module, const char *option, bool *ret_on)
+/* Where a line stands in `options MODULE name=value ...`, which may go on after a backslash at its end. */
+struct parser {
+	unsigned word; /* 0: the command, 1: the module, then options */
+	bool ours;
+};
+
+/* One physical line: whether it sets the option, and what it leaves it at. */
+static bool line_sets(struct parser *parser, char *line, const char *module, const char *option, bool *ret_on)
 {
 	static const char blanks[] = " \t\n";
 	bool found = false;
-	char *state, *word = strtok_r(line, blanks, &state);
-	if (!word || strcmp(word, "options") != 0)
-		return false;
-	word = strtok_r(NULL, blanks, &state);
-	if (!word || !same_name(word, strlen(word), module))
-		return false;
-	while ((word = strtok_r(NULL, blanks, &state))) {
+	char *state, *backslash = strstr(line, "\\\n");
+	if (backslash)
+		*backslash = '\0';
+	for (char *word = strtok_r(line, blanks, &state); word; word = strtok_r(NULL, blanks, &state)) {
 		size_t len = strcspn(word, "=");
-		if (!same_name(word, len, option))
-			continue;
-		*ret_on = value_is_on(word + len);
-		found = true;
+		if (parser->word == 0)
+			parser->ours = strcmp(word, "options") == 0;
+		else if (parser->word == 1)
+			parser->ours = parser->ours && same_name(word, strlen(word), module);
+		else if (parser->ours && same_name(word, len, option)) {
+			*ret_on = value_is_on(word + len);
+			found = true;
+		}
+		parser->word++;
 	}
+	if (!backslash)
+		*parser = (struct parser){0};
 	return found;
 }
 
-/* Joins lines that end in a backslash. Returns the number of physical lines, 0 at the end, -errno. */
-static int read_logical_line(FILE *file, char **line, size_t *size)
+static int settings_add(struct modprobe_settings *settings, const char *path, int line, bool on)
 {
-	_cleanup_free_ char *more = NULL;
-	size_t more_size = 0;
-	int lines = 1;
-	ssize_t len = getline(line, size, file);
-	if (len < 0)
-		return 0;
-	while (len >= 2 && strcmp(*line + len - 2, "\\\n") == 0) {
-		ssize_t more_len = getline(&more, &more_size, file);
-		if (more_len < 0)
-			break;
-		char *joined = realloc(*line, (size_t)(len + more_len) + 1);
-		if (!joined)
-			return -ENOMEM;
-		*line = joined;
-		*size = (size_t)(len + more_len) + 1;
-		memcpy(joined + len - 2, more, (size_t)more_len + 1);
-		len += more_len - 2;
-		lines++;
-	}
-	return lines;
+	if (settings->count == MODPROBE_SETTINGS_MAX)
+		return -E2BIG;
+	struct modprobe_setting *setting = &settings->list[settings->count++];
+	*setting = (struct modprobe_setting){.line = line, .on = on};
+	(void)snprintf(setting->file, sizeof(setting->file), "%s", path);
+	return 0;
 }
 
 static int read_file(const char *root, const char *path, const char *module, const char *option,
@@ -106,26 +100,19 @@ static int read_file(const char *root, const char *path, const char *module, con
 	char full[PATH_MAX];
 	_cleanup_free_ char *line = NULL;
 	size_t size = 0;
-	int number = 1, lines;
+	struct parser parser = {0};
+	int number = 1, r = 0;
 	(void)snprintf(full, sizeof(full), "%s%s", below(root), path);
 	FILE *file = fopen(full, "re");
 	if (!file)
 		return 0; /* gone, or not for us to read */
-	while ((lines = read_logical_line(file, &line, &size)) > 0) {
+	for (; r == 0 && getline(&line, &size, file) >= 0; number++) {
 		bool on;
-		if (line_sets(line, module, option, &on)) {
-			if (settings->count == MODPROBE_SETTINGS_MAX) {
-				lines = -E2BIG;
-				break;
-			}
-			struct modprobe_setting *setting = &settings->list[settings->count++];
-			*setting = (struct modprobe_setting){.line = number, .on = on};
-			(void)snprintf(setting->file, sizeof(setting->file), "%s", path);
-		}
-		number += lines;
+		if (line_sets(&parser, line, module, option, &on))
+			r = settings_add(settings, path, number, on);
 	}
 	(void)fclose(file);
-	return lines;
+	return r;
 }
 
 static bool is_conf(const char *name)
@@ -201,19 +188,20 @@ static bool own_file_has(const char *root, const char *module, const char *const
 	return true;
 }
 
+/* Copies to the end, and ends the last line if that was forgotten. */
 static int copy_file(FILE *from, FILE *to)
 {
 	char buf[4096];
 	size_t n;
-	int last = '\n';
+	bool ended = true;
 	while ((n = fread(buf, 1, sizeof(buf), from)) > 0) {
 		if (fwrite(buf, 1, n, to) != n)
 			return -EIO;
-		last = buf[n - 1];
+		ended = buf[n - 1] == '\n';
 	}
 	if (ferror(from))
 		return -EIO;
-	return last == '\n' || fputc('\n', to) != EOF ? 0 : -EIO;
+	return ended || fputc('\n', to) != EOF ? 0 : -EIO;
 }
 
 static int write_amended(const char *path, FILE *to, const char *module, const char *const *options)

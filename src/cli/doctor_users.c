@@ -1,6 +1,5 @@
 #include "doctor.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -308,6 +308,15 @@ const char *host_facts_outer_name(const struct host_facts *facts)
 	return facts->outer_signature;
 }
 
+/* A paravirtualized Xen domain runs CPUID untrapped; there only this file tells. */
+static void gather_xen(const char *root, struct host_facts *facts)
+{
+	char type[16];
+	(void)facts_read(root, type, sizeof(type), "sys/hypervisor/type");
+	if (facts->outer == HOST_OUTER_NONE && strcmp(type, "xen") == 0)
+		facts_add_signature(facts, "XenVMMXenVMM");
+}
+
 /* Memory */
 
 static void gather_pages(const char *root, uint64_t size_kib, struct host_pages *pages)
@@ -344,6 +353,7 @@ int host_facts_gather(const char *root, struct host_facts *ret, struct err *err)
 		facts_probe_live(ret);
 	else if (facts_probe_recorded(root, ret, err) < 0)
 		return err->code;
+	gather_xen(root, ret);
 	ret->flavour = flavour_of(ret);
 	return 0;
 }

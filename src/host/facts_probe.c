@@ -39,14 +39,15 @@ static enum host_extension extension_of(uint32_t leaf1_ecx, uint32_t ext1_ecx)
  * zero. */
 static bool read_signature(uint32_t leaf, char signature[13], uint32_t *ret_max_leaf)
 {
-	uint32_t words[3];
-	__cpuid(leaf, *ret_max_leaf, words[0], words[1], words[2]);
+	uint32_t max_leaf, words[3];
+	__cpuid(leaf, max_leaf, words[0], words[1], words[2]);
+	*ret_max_leaf = max_leaf;
 	memcpy(signature, words, 12);
 	signature[12] = '\0';
 	for (int i = 0; i < 12 && signature[i]; i++)
 		if (signature[i] < ' ' || signature[i] > '~')
 			return false;
-	return signature[0] != '\0' && *ret_max_leaf >= leaf;
+	return signature[0] != '\0' && max_leaf >= leaf;
 }
 
 static void probe_cpuid(struct host_facts *facts)
@@ -110,21 +111,23 @@ static void group_name(gid_t gid, char *name, size_t size)
 static enum host_extension kvm_offers(int fd)
 {
 	enum { ENTRIES = 256 };
-	size_t bytes = sizeof(struct kvm_cpuid2) + ENTRIES * sizeof(struct kvm_cpuid_entry2);
-	_cleanup_free_ struct kvm_cpuid2 *cpuid = calloc(1, bytes);
-	uint32_t leaf1_ecx = 0, ext1_ecx = 0;
+	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + ENTRIES * sizeof(cpuid->entries[0]));
+	enum host_extension offers = HOST_EXTENSION_UNKNOWN;
 	if (!cpuid)
-		return HOST_EXTENSION_UNKNOWN;
+		return offers;
 	cpuid->nent = ENTRIES;
-	if (ioctl(fd, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
-		return HOST_EXTENSION_UNKNOWN;
-	for (uint32_t i = 0; i < cpuid->nent; i++) {
-		if (cpuid->entries[i].function == 1)
-			leaf1_ecx = cpuid->entries[i].ecx;
-		else if (cpuid->entries[i].function == CPUID_EXT1)
-			ext1_ecx = cpuid->entries[i].ecx;
+	if (ioctl(fd, KVM_GET_SUPPORTED_CPUID, cpuid) == 0) {
+		uint32_t leaf1_ecx = 0, ext1_ecx = 0;
+		for (uint32_t i = 0; i < cpuid->nent; i++) {
+			if (cpuid->entries[i].function == 1)
+				leaf1_ecx = cpuid->entries[i].ecx;
+			else if (cpuid->entries[i].function == CPUID_EXT1)
+				ext1_ecx = cpuid->entries[i].ecx;
+		}
+		offers = extension_of(leaf1_ecx, ext1_ecx);
 	}
-	return extension_of(leaf1_ecx, ext1_ecx);
+	free(cpuid);
+	return offers;
 }
 
 static void probe_kvm(struct host_kvm *dev)

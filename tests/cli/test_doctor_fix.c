@@ -310,7 +310,7 @@ START_TEST(persist_names_files_that_say_the_opposite)
 	fix(&patient, &fake, true, &done);
 	const struct finding *conflict = find(&done, "persist-conflict");
 	ck_assert_int_eq(conflict->status, FINDING_WARN);
-	ck_assert_str_eq(conflict->fact, "/etc/modprobe.d/kvm.conf:3 sets the opposite, nested=0, and wins");
+	ck_assert_str_eq(conflict->fact, "/etc/modprobe.d/kvm.conf:4 sets the opposite, nested=0, and wins");
 	ck_assert_str_eq(
 		read_text(fake.root, "etc/modprobe.d/kvm.conf"),
 		"# set by hand\noptions kvm ignore_msrs=0\noptions kvm-intel ept=1 \\\n\tnested=0\n");

@@ -150,7 +150,7 @@ START_TEST(bad_record_names_file_and_line)
 		{"colour=blue\n", "/aerie-facts:1: \"colour=blue\" is not understood"},
 		{"kvm_open\n", "/aerie-facts:1: \"kvm_open\" is not understood"},
 		{"# fine\n\nhypervisor=ThirteenChars\n",
-		 ":3: \"hypervisor=ThirteenChars\" is not understood"},
+		 "/aerie-facts:3: \"hypervisor=ThirteenChars\" is not understood"},
 		{"firmware=\n", "/aerie-facts:1: \"firmware=\" is not understood"},
 		{"kvm_nested_state=99999999999\n",
 		 "/aerie-facts:1: \"kvm_nested_state=99999999999\" is not understood"},
