@@ -1,4 +1,5 @@
 """What each level boots: an initramfs that holds its script and, when there is a further level, aerie and that level's files."""
+import glob
 import json
 import os
 import subprocess
@@ -72,9 +73,9 @@ def aerie():
     return tree
 
 
-def config(scenario, level, host):
-    """The machine of one level as the scenario gives it, its command line led by what this host's kernels need."""
-    machine = json.loads(read(scenario.path, f"{level}.json"))
+def config(path, host):
+    """A machine as the scenario gives it, its command line led by what this host's kernels need."""
+    machine = json.loads(read(path))
     boot = machine["boot"]
     boot["cmdline"] = f"{host.guest_cmdline} {boot.get('cmdline', '')}".strip()
     if host.name == "native":
@@ -83,12 +84,11 @@ def config(scenario, level, host):
 
 
 def guest_files(scenario, level, host):
-    """What `level` needs to run the level above it: the machine's config, kernel and initramfs."""
-    return {
-        f"{level}.json": (0o644, config(scenario, level, host)),
-        "vmlinuz": (0o644, read(host.kernel, "vmlinuz")),
-        f"{level}.cpio": (0o644, initramfs(scenario, level, host)),
-    }
+    """What it takes to run `level`: its machine (or several, l1-this.json and l1-that.json), kernel and initramfs."""
+    tree = {os.path.basename(path): (0o644, config(path, host)) for path in glob.glob(f"{scenario.path}/{level}*.json")}
+    tree["vmlinuz"] = (0o644, read(host.kernel, "vmlinuz"))
+    tree[f"{level}.cpio"] = (0o644, initramfs(scenario, level, host))
+    return tree
 
 
 def initramfs(scenario, level, host):

@@ -1,0 +1,1 @@
+say "must not be reached"
