@@ -73,7 +73,8 @@ static int refuse_option(const char *at, const char *why)
 	return CLI_USAGE;
 }
 
-int cli_check(int argc, char **argv)
+/* `set` has room for argc entries. */
+static int run(int argc, char **argv, const char **set)
 {
 	static const struct option options[] = {
 		{"set", required_argument, NULL, 's'},
@@ -82,15 +83,9 @@ int cli_check(int argc, char **argv)
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
-	/* An argument is one override at most. */
-	_cleanup_free_ const char **set = calloc((size_t)argc, sizeof(*set));
 	size_t set_count = 0;
 	bool print = false;
 	int option;
-	if (!set) {
-		log_error("check: %s", strerror(ENOMEM));
-		return CLI_FAILED;
-	}
 	optind = 0; /* the caller has used getopt on its own argv */
 	opterr = 0; /* base/log.h is the only place that prints */
 	while ((option = getopt_long(argc, argv, ":s:pkh", options, NULL)) != -1) {
@@ -118,4 +113,16 @@ int cli_check(int argc, char **argv)
 		return CLI_USAGE;
 	}
 	return check(argv[optind], set, set_count, print);
+}
+
+int cli_check(int argc, char **argv)
+{
+	const char **set = calloc((size_t)argc, sizeof(*set));
+	if (!set) {
+		log_error("check: %s", strerror(ENOMEM));
+		return CLI_FAILED;
+	}
+	int status = run(argc, argv, set);
+	free(set);
+	return status;
 }

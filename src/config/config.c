@@ -112,7 +112,7 @@ int config_load(const char *path, const char *const *set, size_t set_count, stru
 		struct err *err)
 {
 	_cleanup_free_ char *text = NULL;
-	size_t len;
+	size_t len = 0;
 	bool standard_input = strcmp(path, "-") == 0;
 	if (standard_input) {
 		int rc = read_all(STDIN_FILENO, &text, &len);

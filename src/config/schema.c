@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/un.h>
 
-#define MIB (1024ULL * 1024)
-#define TIB (1024 * 1024 * MIB)
+#define MIB (1ULL << 20)
+#define TIB (1ULL << 40)
 
 enum { CMDLINE_BYTES_MAX = 4095, NAME_BYTES_MAX = 64 };
 

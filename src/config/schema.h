@@ -33,12 +33,12 @@ struct choice {
 struct key {
 	const char *name;
 	enum key_type type;
-	size_t offset; /* of the field in the struct that the table describes; AT_ macros check its type */
-	uint64_t min, max;
-	const char *fallback; /* what an absent key means, as JSON; NULL: the field stays zero */
 	bool required;
 	bool has_flag; /* `flag` is the offset of a bool that says whether the key was there */
+	size_t offset; /* of the field in the struct that the table describes; AT_ macros check its type */
 	size_t flag;
+	uint64_t min, max;
+	const char *fallback;	      /* what an absent key means, as JSON; NULL: the field stays zero */
 	const struct choice *choices; /* CHOICE, ends with a NULL word */
 	const struct object *object;  /* OBJECT */
 	const struct key *item;	      /* LIST: how an item is read; its offset is within the item */

@@ -167,6 +167,8 @@ START_TEST(mistakes_in_tagged_objects_are_named)
 		 "--set devices.0.queues=9: 9 is not a whole number from 1 to 8"},
 		{"{ \"type\": \"net\" }", "devices.0.path=a",
 		 "--set devices.0.path=a: unknown key (known here: queues)"},
+		{"{ \"type\": \"net\" }", "devices.0.type=tape",
+		 "--set devices.0.type=tape: \"tape\" is not one of \"disk\", \"net\""},
 		{"{ \"type\": \"net\" }", "devices.1.type=tape",
 		 "--set devices.1.type=tape: \"tape\" is not one of \"disk\", \"net\""},
 	};
