@@ -11,7 +11,7 @@
 #include "base/cleanup.h"
 #include "base/layout.h"
 #include "base/log.h"
-#include "classes.h"
+#include "devices.h"
 
 #include <errno.h>
 #include <stdlib.h>

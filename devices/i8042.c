@@ -12,7 +12,7 @@
  */
 #include "base/cleanup.h"
 #include "base/layout.h"
-#include "classes.h"
+#include "devices.h"
 
 #include <errno.h>
 #include <pthread.h>

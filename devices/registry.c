@@ -1,5 +1,5 @@
 /* The list of all devices. The order is that of building and of saving. */
-#include "classes.h"
+#include "devices.h"
 
 const struct device_class *const device_registry[] = {
 	&cmos_class, &reset_class, &i8042_class, &acpi_pm_class, &debug_class, NULL,

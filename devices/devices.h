@@ -1,6 +1,6 @@
 /* The classes that registry.c lists; whoever else wants one finds it there by name. */
-#ifndef AERIE_DEVICES_CLASSES_H
-#define AERIE_DEVICES_CLASSES_H
+#ifndef AERIE_DEVICES_DEVICES_H
+#define AERIE_DEVICES_DEVICES_H
 
 #include "devices/device.h"
 
@@ -9,5 +9,7 @@ extern const struct device_class cmos_class;
 extern const struct device_class debug_class;
 extern const struct device_class i8042_class;
 extern const struct device_class reset_class;
+extern const struct device_class uart_class;
+extern const struct device_class uart_class;
 
 #endif
