@@ -177,8 +177,8 @@ static void acpi_pm_control_write(void *owner, uint64_t offset, unsigned size, u
 	if (sleep_type == LAYOUT_SLEEP_TYPE_S5)
 		pm->services.request(pm->services.request_owner, MACHINE_POWER_OFF, 0);
 	else
-		log_guest(&pm->unknown_sleep,
-			  "guest asked for sleep type %d, which its ACPI tables do not offer", sleep_type);
+		log_guest(&pm->unknown_sleep, "asked for sleep type %d, which its ACPI tables do not offer",
+			  sleep_type);
 }
 
 static const struct bus_ops acpi_pm_control_ops = {

@@ -10,6 +10,5 @@ extern const struct device_class debug_class;
 extern const struct device_class i8042_class;
 extern const struct device_class reset_class;
 extern const struct device_class uart_class;
-extern const struct device_class uart_class;
 
 #endif
