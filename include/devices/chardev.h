@@ -1,10 +1,10 @@
 /*
  * The host side of a byte stream: stdio, a file, a pty, a UNIX socket, nothing.
  *
- * The front end (a UART, the debug console) hands bytes in from vCPU threads; they are buffered and written by the
- * loop's thread, many with one system call, so that a booting guest does not cost one write a byte. When the buffer is
- * full (the reader is slow or gone), chardev_write takes fewer bytes; the UART then leaves its transmitter busy, as a
- * wire would. A UNIX socket or a pty without a peer takes and drops everything.
+ * The front end (a UART, the debug console) hands bytes in from vCPU threads; they are buffered and written
+ * by the loop's thread, many with one system call, so that a booting guest does not cost one write a byte.
+ * When the buffer is full (the reader is slow or gone), chardev_write takes fewer bytes; the UART then leaves
+ * its transmitter busy, as a wire would. A UNIX socket or a pty without a peer takes and drops everything.
  */
 #ifndef AERIE_DEVICES_CHARDEV_H
 #define AERIE_DEVICES_CHARDEV_H
@@ -20,10 +20,10 @@ struct chardev;
 
 /* Called on the loop's thread. */
 struct chardev_user {
-	size_t (*room)(void *owner);			       /* how many bytes receive() can take now */
+	size_t (*room)(void *owner); /* how many bytes receive() can take now */
 	void (*receive)(void *owner, const uint8_t *data, size_t len); /* len <= room() */
-	void (*writable)(void *owner);			       /* after chardev_write took less than all */
-	void (*send_break)(void *owner);		       /* Ctrl-A b */
+	void (*writable)(void *owner);	 /* after chardev_write took less than all */
+	void (*send_break)(void *owner); /* Ctrl-A b */
 };
 
 /* What the keys of the stdio console ask of the machine (Ctrl-A x, p, r). Called on the loop's thread. */
@@ -34,12 +34,14 @@ struct console_keys {
 };
 
 /*
- * Opens what `config` names. A terminal on stdin is put into raw mode for CHARDEV_STDIO and given back by destroy (and
- * by chardev_restore_terminal). `keys` may be NULL when the kind is not STDIO. Errors name the path.
+ * Opens what `config` names. A terminal on stdin is put into raw mode for CHARDEV_STDIO and given back by
+ * destroy (and by chardev_restore_terminal). `keys` may be NULL when the kind is not STDIO. Errors name the
+ * path.
  */
 int chardev_create(const struct chardev_config *config, struct loop *loop, const struct console_keys *keys,
 		   struct chardev **ret, struct err *err);
-void chardev_destroy(struct chardev *chardev); /* flushes for at most a second; loop not running; NULL is fine */
+/* Flushes for at most a second. The loop is not running; call it on the thread that ran it. NULL is fine. */
+void chardev_destroy(struct chardev *chardev);
 
 /* Whom to tell. `user` NULL detaches. Loop's thread or before it runs. */
 void chardev_attach(struct chardev *chardev, const struct chardev_user *user, void *owner);
@@ -49,6 +51,10 @@ size_t chardev_write(struct chardev *chardev, const void *data, size_t len);
 
 /* The user has room again: deliver input that was held back. Any thread. */
 void chardev_receive_ready(struct chardev *chardev);
+
+/* What a person opens to talk to it, when that is not in the config: "/dev/pts/3" of a pty. NULL for other
+ * kinds. */
+const char *chardev_peer(const struct chardev *chardev);
 
 /* For abnormal ends: put the terminal back. Async-signal-safe; does nothing when it is not in raw mode. */
 void chardev_restore_terminal(void);

@@ -1,0 +1,124 @@
+/*
+ * Input: read when the descriptor has some, kept until the front end has room.
+ *
+ * Descriptors may be blocking (a terminal's flags are shared with the shell), so each read is preceded by a
+ * poll that does not wait.
+ */
+#include "chardev_impl.h"
+
+#include <poll.h>
+
+#define READ_BYTES 4096
+
+static void deliver(struct chardev *chardev)
+{
+	const struct chardev_user *user = chardev->user;
+	if (!user || !user->room || !user->receive)
+		return;
+	while (chardev->in_head < chardev->in_tail) {
+		/* Before the question: if room is made after the answer, receive_ready must find this set. */
+		atomic_store(&chardev->held, true);
+		size_t room = user->room(chardev->owner), have = chardev->in_tail - chardev->in_head;
+		if (room == 0)
+			return;
+		size_t count = have < room ? have : room;
+		user->receive(chardev->owner, chardev->in + chardev->in_head, count);
+		chardev->in_head += count;
+	}
+	atomic_store(&chardev->held, false);
+	chardev->in_head = chardev->in_tail = 0;
+}
+
+static bool has_input(const struct chardev *chardev)
+{
+	struct pollfd ready = {.fd = chardev->in_fd, .events = POLLIN};
+	return poll(&ready, 1, 0) > 0;
+}
+
+/* Where and how much to read; no room when the guest is slow. */
+static size_t space(struct chardev *chardev)
+{
+	size_t used = chardev->in_tail - chardev->in_head;
+	if (chardev->in_head > 0) {
+		memmove(chardev->in, chardev->in + chardev->in_head, used);
+		chardev->in_head = 0;
+		chardev->in_tail = used;
+	}
+	size_t left = CHARDEV_INPUT_BYTES - used;
+	return left < READ_BYTES ? left : READ_BYTES;
+}
+
+static void read_some(struct chardev *chardev)
+{
+	uint8_t excess[256];
+	size_t len = space(chardev);
+	uint8_t *data = len ? chardev->in + chardev->in_tail : excess;
+	ssize_t count = read(chardev->in_fd, data, len ? len : sizeof(excess));
+	if (count < 0 && (errno == EINTR || errno == EAGAIN))
+		return;
+	if (count <= 0) {
+		int code = count < 0 ? -errno : 0;
+		if (chardev->kind->hung_up)
+			chardev->kind->hung_up(chardev, code);
+		else
+			chardev_input_disconnect(chardev);
+		return;
+	}
+	size_t kept = (size_t)count;
+	if (chardev->kind->filter)
+		kept = chardev->kind->filter(chardev, data, kept);
+	if (len)
+		chardev->in_tail += kept;
+}
+
+void chardev_input_resume(struct chardev *chardev)
+{
+	deliver(chardev);
+	while (chardev->in_open && has_input(chardev)) {
+		if (chardev->kind->may_read && !chardev->kind->may_read(chardev))
+			return;
+		if (chardev->in_tail - chardev->in_head == CHARDEV_INPUT_BYTES && !chardev->reads_on)
+			return;
+		read_some(chardev);
+		deliver(chardev);
+	}
+}
+
+void chardev_receive_ready(struct chardev *chardev)
+{
+	if (atomic_load(&chardev->held))
+		loop_post(chardev->loop, &chardev->resume_op);
+}
+
+static void resume_posted(struct loop_op *op, int res)
+{
+	(void)res;
+	chardev_input_resume(container_of(op, struct chardev, resume_op));
+}
+
+static void readable(struct loop_op *op, int res)
+{
+	/* An error: what cannot be polled (a plain file) is read when the front end has room. */
+	if (res > 0)
+		chardev_input_resume(container_of(op, struct chardev, readable_op));
+}
+
+void chardev_input_init(struct chardev *chardev)
+{
+	chardev->readable_op.done = readable;
+	chardev->resume_op.done = resume_posted;
+}
+
+void chardev_input_connect(struct chardev *chardev, int fd)
+{
+	chardev->in_fd = fd;
+	chardev->in_open = true;
+	loop_poll(chardev->loop, &chardev->readable_op, fd, POLLIN);
+}
+
+void chardev_input_disconnect(struct chardev *chardev)
+{
+	loop_release(chardev->loop, &chardev->readable_op);
+	chardev->in_open = false;
+	chardev->in_fd = -1;
+}

@@ -1,0 +1,106 @@
+/*
+ * A UNIX socket that aerie listens on. One client at a time: others wait in the backlog until it hangs up.
+ * Without a client output is dropped; a client that reads slowly holds the guest's transmitter back, as a
+ * wire would.
+ */
+#include "chardev_impl.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+static void accept_next(struct chardev *chardev)
+{
+	loop_accept(chardev->loop, &chardev->socket.accept, chardev->socket.listen_fd);
+}
+
+static void accepted(struct loop_op *op, int res)
+{
+	struct chardev *chardev = container_of(op, struct chardev, socket.accept);
+	if (res < 0) {
+		/* The client was gone before we came (ECONNABORTED), or descriptors are short (EMFILE). */
+		log_warn("%s: accept: %s", chardev->path, strerror(-res));
+		loop_delay(chardev->loop, &chardev->socket.again, 200000000ULL);
+		return;
+	}
+	chardev->socket.client_fd = res;
+	chardev_output_connect(chardev, res);
+	chardev_input_connect(chardev, res);
+}
+
+static void accept_again(struct loop_op *op, int res)
+{
+	(void)res;
+	accept_next(container_of(op, struct chardev, socket.again));
+}
+
+static void client_gone(struct chardev *chardev, int code)
+{
+	(void)code; /* the end of its stream, EPIPE, ECONNRESET: all the same to us */
+	chardev_input_disconnect(chardev);
+	chardev_output_disconnect(chardev);
+	chardev->socket.client_fd = close_fd(chardev->socket.client_fd);
+	accept_next(chardev);
+}
+
+/* A socket file that nobody listens on was left by a process that was killed. Returns 0 when it is out of the
+ * way. */
+static int remove_stale(const struct sockaddr_un *address, struct err *err)
+{
+	struct stat file;
+	const char *path = address->sun_path;
+	if (lstat(path, &file) < 0)
+		return errno == ENOENT ? 0 : err_sys(err, -errno, "%s", path);
+	if (!S_ISSOCK(file.st_mode))
+		return err_set(err, -EADDRINUSE, "%s: exists and is not a socket", path);
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_sys(err, -errno, "%s", path);
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno != ECONNREFUSED)
+		return err_set(err, -EADDRINUSE, "%s: another process listens there", path);
+	return unlink(path) < 0 && errno != ENOENT ? err_sys(err, -errno, "%s", path) : 0;
+}
+
+static int open_unix(struct chardev *chardev, const struct chardev_config *config, struct err *err)
+{
+	struct chardev_unix *unix_socket = &chardev->socket;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct stat file;
+	unix_socket->accept.done = accepted;
+	unix_socket->again.done = accept_again;
+	unix_socket->client_fd = unix_socket->listen_fd = -1;
+	if (strlen(config->path) >= sizeof(address.sun_path))
+		return err_set(err, -ENAMETOOLONG, "%s: a socket's path has at most %zu characters",
+			       config->path, sizeof(address.sun_path) - 1);
+	strcpy(address.sun_path, config->path);
+	int res = remove_stale(&address, err);
+	if (res < 0)
+		return res;
+	int fd = unix_socket->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+		return err_sys(err, -errno, "%s", config->path);
+	if (stat(config->path, &file) == 0) {
+		unix_socket->device = file.st_dev;
+		unix_socket->inode = file.st_ino;
+	}
+	if (listen(fd, 1) < 0)
+		return err_sys(err, -errno, "%s", config->path);
+	accept_next(chardev);
+	return 0;
+}
+
+static void close_unix(struct chardev *chardev)
+{
+	struct chardev_unix *unix_socket = &chardev->socket;
+	struct stat file;
+	int fd = loop_release(chardev->loop, &unix_socket->accept);
+	if (fd > 0) /* it came in just now */
+		close_fd(fd);
+	loop_release(chardev->loop, &unix_socket->again);
+	close_fd(unix_socket->client_fd);
+	close_fd(unix_socket->listen_fd);
+	if (unix_socket->inode && lstat(chardev->path, &file) == 0 && file.st_dev == unix_socket->device &&
+	    file.st_ino == unix_socket->inode)
+		(void)unlink(chardev->path);
+}
+
+const struct chardev_backend chardev_unix = {.open = open_unix, .close = close_unix, .hung_up = client_gone};
