@@ -107,7 +107,7 @@ static int read_file(const char *root, const char *path, const char *module, con
 	if (!file)
 		return 0; /* gone, or not for us to read */
 	for (; r == 0 && getline(&line, &size, file) >= 0; number++) {
-		bool on;
+		bool on = false;
 		if (line_sets(&parser, line, module, option, &on))
 			r = settings_add(settings, path, number, on);
 	}
