@@ -137,15 +137,13 @@ static const struct exposure {
 	const char *remedy;
 } exposures[] = {
 	{HOST_OUTER_HYPERV, HOST_VENDOR_INTEL,
-	 "nesting needs VT-x with EPT, Windows Server 2016 or Windows 10 or later, VM configuration version "
-	 "8.0 or "
-	 "later",
+	 "nesting needs VT-x with EPT, Windows Server 2016 or Windows 10 or later, "
+	 "VM configuration version 8.0 or later",
 	 "in PowerShell on the Hyper-V host, with this VM off",
 	 "Set-VMProcessor -VMName <vm> -ExposeVirtualizationExtensions $true"},
 	{HOST_OUTER_HYPERV, HOST_VENDOR_AMD,
-	 "nesting needs an EPYC or Ryzen, Windows Server 2022 or Windows 11 or later, VM configuration "
-	 "version 10.0 "
-	 "or later",
+	 "nesting needs an EPYC or Ryzen, Windows Server 2022 or Windows 11 or later, "
+	 "VM configuration version 10.0 or later",
 	 "in PowerShell on the Hyper-V host, with this VM off",
 	 "Set-VMProcessor -VMName <vm> -ExposeVirtualizationExtensions $true"},
 	{HOST_OUTER_VMWARE, HOST_VENDOR_OTHER,
@@ -155,13 +153,13 @@ static const struct exposure {
 	 "in this domain's configuration on dom0, with the domain off", "nestedhvm = 1"},
 	{HOST_OUTER_KVM, HOST_VENDOR_INTEL,
 	 "nesting needs kvm_intel with nested=1 outside, and a VMM that passes the CPU's vmx bit",
-	 "on the outer host; then start this VM with -cpu host (QEMU) or <cpu mode='host-passthrough'/> "
-	 "(libvirt)",
+	 "on the outer host; then start this VM with -cpu host (QEMU) or "
+	 "<cpu mode='host-passthrough'/> (libvirt)",
 	 "modprobe -r kvm_intel && modprobe kvm_intel nested=1"},
 	{HOST_OUTER_KVM, HOST_VENDOR_AMD,
 	 "nesting needs kvm_amd with nested=1 outside, and a VMM that passes the CPU's svm bit",
-	 "on the outer host; then start this VM with -cpu host (QEMU) or <cpu mode='host-passthrough'/> "
-	 "(libvirt)",
+	 "on the outer host; then start this VM with -cpu host (QEMU) or "
+	 "<cpu mode='host-passthrough'/> (libvirt)",
 	 "modprobe -r kvm_amd && modprobe kvm_amd nested=1"},
 	{HOST_OUTER_PVM, HOST_VENDOR_OTHER, "PVM itself has none to pass on", "no setting changes that",
 	 "move to bare metal, or into a VM whose hypervisor exposes VT-x or SVM"},
@@ -252,7 +250,9 @@ static void check_module(const struct doctor_case *patient, struct finding *find
 	const struct host_facts *facts = &patient->facts;
 	const char *name = host_facts_module_name(facts);
 	const struct host_module *module = host_facts_module(facts);
-	if (runs_on_hardware(facts)) {
+	if (runs_on_hardware(facts) && !module->present) {
+		finding_say(finding, FINDING_WARN, "KVM works, but /sys/module does not show %s", name);
+	} else if (runs_on_hardware(facts)) {
 		finding_say(finding, FINDING_OK, "%s is %s", name,
 			    module->loadable ? "loaded" : "built into the kernel");
 	} else if (facts->flavour == HOST_FLAVOUR_PVM) {
@@ -327,7 +327,6 @@ static void check_nested(const struct doctor_case *patient, struct finding *find
 		finding_remedy_reload(finding, facts, NULL);
 	} else {
 		finding_say(finding, FINDING_WARN, "/sys/module/%s/parameters/nested cannot be read", name);
-		finding_remedy(finding, "cat /sys/module/%s/parameters/nested", name);
 	}
 }
 
@@ -398,6 +397,11 @@ static bool always(const struct host_facts *facts)
 	return true;
 }
 
+static bool has_parameters(const struct host_facts *facts)
+{
+	return runs_on_hardware(facts) && host_facts_module(facts)->present;
+}
+
 static bool kvm_opens(const struct host_facts *facts)
 {
 	return facts->dev.open_error == 0;
@@ -413,7 +417,7 @@ static const struct check {
 	{"cpu", always, check_cpu},
 	{"module", always, check_module},
 	{"device", always, check_device},
-	{"nested", runs_on_hardware, check_nested},
+	{"nested", has_parameters, check_nested},
 	{"offer", kvm_opens, check_offer},
 	{"modprobe", facts_extension_visible, check_modprobe},
 	{"hugepages", always, check_hugepages},
@@ -425,6 +429,6 @@ void doctor_examine(const struct doctor_case *patient, struct findings *findings
 	for (size_t i = 0; i < ARRAY_LEN(checks); i++)
 		if (checks[i].applies(&patient->facts))
 			checks[i].run(patient, findings_add(findings, checks[i].id));
-	if (runs_on_hardware(&patient->facts))
+	if (has_parameters(&patient->facts))
 		doctor_examine_features(&patient->facts, findings);
 }

@@ -94,58 +94,64 @@ static bool module_in_use(const struct doctor_case *patient, struct findings *do
 	const struct host_module *module = host_facts_module(&patient->facts);
 	char processes[256];
 	size_t users = doctor_kvm_users(patient->root, processes, sizeof(processes));
-	if (users == 0 && module->refcnt == 0 && !module->holders[0])
+	if (users == 0 && module->refcnt <= 0 && !module->holders[0])
 		return false;
 	struct finding *finding = findings_add(done, "in-use");
 	if (users > 0)
 		finding_say(finding, FINDING_FAIL, "%s is in use by %s", name, processes);
 	else if (module->holders[0])
 		finding_say(finding, FINDING_FAIL, "%s is in use by the modules %s", name, module->holders);
-	else if (module->refcnt > 0)
+	else
 		finding_say(finding, FINDING_FAIL, "%s has %d users; only root sees which processes they are",
 			    name, module->refcnt);
-	else
-		finding_say(finding, FINDING_FAIL, "this kernel cannot unload modules");
-	finding_where(finding, module->refcnt < 0 && users == 0 ? "then reboot" : "end them, then");
-	finding_remedy(finding, "aerie doctor --fix%s", module->refcnt < 0 && users == 0 ? " --persist" : "");
+	finding_where(finding, "end them, then");
+	finding_remedy(finding, "aerie doctor --fix");
 	return true;
 }
 
-/* True when there is something to reload and nothing against it; else *done says why not. */
+/* Whether the kernel and this user could reload the module at all; else *done says why not. */
+static bool can_reload(const struct host_facts *facts, const struct doctor_runner *runner,
+		       struct findings *done)
+{
+	const struct host_module *module = host_facts_module(facts);
+	const char *name = host_facts_module_name(facts);
+	struct finding *finding = findings_add(done, "reload");
+	if (module->present && !module->loadable) {
+		finding_say(finding, FINDING_FAIL, "%s is built into the kernel and cannot be reloaded",
+			    name);
+		finding_remedy_reload(finding, facts, NULL);
+	} else if (module->present && module->refcnt < 0) {
+		finding_say(finding, FINDING_FAIL, "this kernel cannot unload modules");
+		finding_where(finding, "as root; then reboot");
+		finding_remedy(finding, "aerie doctor --fix --persist");
+	} else if (facts->flavour == HOST_FLAVOUR_PVM) {
+		finding_say(finding, FINDING_FAIL, "kvm_pvm has taken the place of %s", name);
+		finding_remedy(finding, "modprobe -r kvm_pvm && aerie doctor --fix");
+	} else if (runner == &doctor_runner_spawn && geteuid() != 0) {
+		finding_say(finding, FINDING_FAIL, "only root may load modules");
+		finding_remedy(finding, "aerie doctor --fix");
+	} else {
+		done->count--; /* nothing to say */
+		return true;
+	}
+	return false;
+}
+
+/* True when there is something to reload and nothing against it. */
 static bool may_reload(const struct doctor_case *patient, const struct doctor_runner *runner,
 		       struct findings *done)
 {
 	const struct host_facts *facts = &patient->facts;
-	const struct host_module *module = host_facts_module(facts);
-	const char *name = host_facts_module_name(facts);
 	if (nests_already(facts)) {
-		finding_say(findings_add(done, "reload"), FINDING_OK, "%s runs with %s already", name,
+		finding_say(findings_add(done, "reload"), FINDING_OK, "%s runs with %s already",
+			    host_facts_module_name(facts),
 			    facts->cpu.vmx ? "nested=1 and VMCS shadowing, as far as the CPU has it,"
 					   : "nested=1");
 		return false;
 	}
-	if (module->present && !module->loadable) {
-		struct finding *finding = findings_add(done, "reload");
-		finding_say(finding, FINDING_FAIL, "%s is built into the kernel and cannot be reloaded",
-			    name);
-		finding_remedy_reload(finding, facts, NULL);
+	if (host_facts_module(facts)->present && module_in_use(patient, done))
 		return false;
-	}
-	if (facts->flavour == HOST_FLAVOUR_PVM) {
-		struct finding *finding = findings_add(done, "reload");
-		finding_say(finding, FINDING_FAIL, "kvm_pvm has taken the place of %s", name);
-		finding_remedy(finding, "modprobe -r kvm_pvm");
-		return false;
-	}
-	if (module->present && module_in_use(patient, done))
-		return false;
-	if (runner == &doctor_runner_spawn && geteuid() != 0) {
-		struct finding *finding = findings_add(done, "reload");
-		finding_say(finding, FINDING_FAIL, "only root may load modules");
-		finding_remedy(finding, "aerie doctor --fix");
-		return false;
-	}
-	return true;
+	return can_reload(facts, runner, done);
 }
 
 static void verify(struct doctor_case *patient, struct findings *done)

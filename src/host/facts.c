@@ -255,17 +255,22 @@ const struct host_module *host_facts_module(const struct host_facts *facts)
 
 /*
  * PVM drives /dev/kvm on a CPU that shows neither VT-x nor SVM. It is known by its module; where that has no
- * folder in /sys, a KVM that works without the other two can be nothing else.
+ * folder in /sys, a KVM that works on such a CPU can be nothing else.
  */
 static enum host_flavour flavour_of(const struct host_facts *facts)
 {
+	bool opens = facts->dev.open_error == 0;
 	if (facts->cpu.vmx && facts->kvm_intel.present)
 		return HOST_FLAVOUR_VMX;
 	if (facts->cpu.svm && facts->kvm_amd.present)
 		return HOST_FLAVOUR_SVM;
-	if (facts->kvm_pvm.present || facts->dev.open_error == 0)
+	if (facts->kvm_pvm.present)
 		return HOST_FLAVOUR_PVM;
-	return HOST_FLAVOUR_NONE;
+	if (!opens)
+		return HOST_FLAVOUR_NONE;
+	if (facts->cpu.vmx) /* a container may hide /sys/module */
+		return HOST_FLAVOUR_VMX;
+	return facts->cpu.svm ? HOST_FLAVOUR_SVM : HOST_FLAVOUR_PVM;
 }
 
 /* Whose guest */
