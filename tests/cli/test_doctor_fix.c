@@ -226,6 +226,34 @@ START_TEST(built_in_module_is_refused_with_the_command_line)
 }
 END_TEST
 
+START_TEST(kernel_that_cannot_unload_is_told_to_persist)
+{
+	struct fake fake;
+	struct findings done;
+	struct err err = ERR_INIT;
+	struct doctor_case patient = patient_from("intel-nested-off", &fake);
+	run_shell("rm %s/sys/module/kvm_intel/refcnt%s", fake.root, "");
+	ck_assert_int_eq(host_facts_gather(fake.root, &patient.facts, &err), 0);
+	fix(&patient, &fake, false, &done);
+	ck_assert_str_eq(fake.log, "");
+	ck_assert_str_eq(find(&done, "reload")->fact, "this kernel cannot unload modules");
+	ck_assert_str_eq(find(&done, "reload")->remedy, "aerie doctor --fix --persist");
+	forget(&fake);
+}
+END_TEST
+
+START_TEST(pvm_is_not_pushed_aside)
+{
+	struct fake fake;
+	struct findings done;
+	struct doctor_case patient = patient_from("pvm-on-hardware", &fake);
+	fix(&patient, &fake, false, &done);
+	ck_assert_str_eq(fake.log, "");
+	ck_assert_str_eq(find(&done, "reload")->fact, "kvm_pvm has taken the place of kvm_intel");
+	forget(&fake);
+}
+END_TEST
+
 START_TEST(failed_unload_stops_there)
 {
 	struct fake fake;
