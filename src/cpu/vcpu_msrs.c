@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +39,20 @@ static const struct msr_range ranges[] = {
 	{0x400000f0, 0x400000ff, MSR_CLASS_NEVER, 0}, /* synthetic debugger: aerie offers none */
 };
 
+/*
+ * State that KVM keeps but does not name in its list: the MTRRs (SDM 3A, 12.11). Without them a guest wakes
+ * from a reset with the memory types that its kernel left.
+ */
+static const struct {
+	uint32_t first, last;
+} unlisted[] = {
+	{0x200, 0x20f}, /* variable ranges: 8 pairs of base and mask */
+	{0x250, 0x250},
+	{0x258, 0x259},
+	{0x268, 0x26f}, /* fixed ranges */
+	{MSR_MTRR_DEF_TYPE, MSR_MTRR_DEF_TYPE},
+};
+
 static const struct msr_range *msr_range_of(uint32_t index)
 {
 	static const struct msr_range plain = {.class = MSR_CLASS_REST};
@@ -66,6 +81,24 @@ static int msr_compare(const void *left, const void *right)
 void vcpu_msrs_sort(uint32_t *msrs, uint32_t count)
 {
 	qsort(msrs, count, sizeof(*msrs), msr_compare);
+}
+
+static bool msrs_contain(const uint32_t *msrs, uint32_t count, uint32_t index)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (msrs[i] == index)
+			return true;
+	return false;
+}
+
+/* Append what KVM's list leaves out; a later kernel may list it. */
+static uint32_t msrs_add_unlisted(uint32_t *msrs, uint32_t count, uint32_t max)
+{
+	for (size_t i = 0; i < ARRAY_LEN(unlisted); i++)
+		for (uint32_t index = unlisted[i].first; index <= unlisted[i].last && count < max; index++)
+			if (!msrs_contain(msrs, count, index))
+				msrs[count++] = index;
+	return count;
 }
 
 static struct kvm_msrs *msrs_alloc(uint32_t count)
@@ -110,6 +143,7 @@ int vcpu_msrs_list(int kvm_fd, int vcpu_fd, uint32_t *ret, uint32_t max, uint32_
 	for (uint32_t i = 0; i < list->nmsrs; i++)
 		if (vcpu_msr_class(list->indices[i]) != MSR_CLASS_NEVER)
 			ret[count++] = list->indices[i];
+	count = msrs_add_unlisted(ret, count, max);
 	vcpu_msrs_sort(ret, count);
 	r = msrs_keep_readable(vcpu_fd, ret, &count, err);
 	*ret_count = count;

@@ -6,8 +6,8 @@
  * ops can be started before the ring is enabled, and all that one round of callbacks starts goes to the
  * kernel with the one io_uring_enter that also waits.
  *
- * The ring is created disabled. Enabling it binds it to the calling task where the kernel has SINGLE_ISSUER,
- * so that is left to loop_run: a machine can be built by one thread and its loop run by another.
+ * The thread that creates the loop also runs it: SINGLE_ISSUER binds the ring to it. (A ring created disabled could be
+ * bound later, but enabling one waits for a grace period of the kernel, which costs milliseconds at start-up.)
  */
 #include "host/loop.h"
 
@@ -21,7 +21,6 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/syscall.h>
 #include <time.h>
 
 #define NSEC_PER_SEC 1000000000ULL
@@ -38,7 +37,7 @@ struct op_list {
 
 struct loop {
 	struct io_uring ring;
-	bool enabled;
+	bool started; /* the wake_op flies */
 	struct op_list queued, ready;
 
 	_Atomic bool quit;
@@ -343,22 +342,11 @@ void loop_quit(struct loop *loop)
 	errno = saved;
 }
 
-/* io_uring_enable_rings, which liburing 2.3 declares and its shared library forgets to export. */
-static int enable(struct loop *loop)
-{
-	if (syscall(SYS_io_uring_register, loop->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0)
-		return -errno;
-	loop->enabled = true;
-	wake_done(&loop->wake_op, 0);
-	return 0;
-}
-
 int loop_run(struct loop *loop)
 {
-	if (!loop->enabled) {
-		int res = enable(loop);
-		if (res < 0)
-			return res;
+	if (!loop->started) {
+		loop->started = true;
+		wake_done(&loop->wake_op, 0);
 	}
 	int res = 0;
 	while (res == 0) {
@@ -389,7 +377,7 @@ static int open_ring(unsigned entries, struct io_uring *ring)
 {
 	int res = -EINVAL;
 	for (size_t i = 0; i < ARRAY_LEN(ring_modes) && res == -EINVAL; i++) {
-		struct io_uring_params params = {.flags = ring_modes[i].flags | IORING_SETUP_R_DISABLED};
+		struct io_uring_params params = {.flags = ring_modes[i].flags};
 		res = io_uring_queue_init_params(entries, ring, &params);
 		if (res == 0 && i > 0)
 			log_info("io_uring: using what Linux %s has; a newer kernel saves some system calls",

@@ -46,16 +46,20 @@ static int build_vm(struct machine *machine, struct err *err)
 	return machine->vm_fd < 0 ? machine->vm_fd : 0;
 }
 
-/* The chips precede the vCPUs: each vCPU gets its local APIC from them. */
-static int build_irqchip(struct machine *machine, struct err *err)
-{
-	return irqchip_create(machine->vm_fd, &machine->irqchip, err);
-}
-
+/*
+ * RAM before the chips: KVM_CREATE_IRQCHIP starts a grace period that KVM_SET_USER_MEMORY_REGION would wait
+ * for, 6 ms against 0.3 the other way round.
+ */
 static int build_memory(struct machine *machine, struct err *err)
 {
 	int r = guest_memory_create(&machine->config->memory, &machine->memory, err);
 	return r < 0 ? r : guest_memory_attach(machine->memory, machine->vm_fd, err);
+}
+
+/* The chips precede the vCPUs: each vCPU gets its local APIC from them. */
+static int build_irqchip(struct machine *machine, struct err *err)
+{
+	return irqchip_create(machine->vm_fd, &machine->irqchip, err);
 }
 
 static int build_devices(struct machine *machine, struct err *err)
@@ -110,8 +114,8 @@ int machine_load(struct machine *machine, struct err *err)
 
 /* Each step needs those before it; machine_destroy goes through them backwards. */
 static int (*const build_steps[])(struct machine *machine, struct err *err) = {
-	build_signals, build_loop,    build_vm,	   build_irqchip,
-	build_memory,  build_devices, build_vcpus, machine_load,
+	build_signals, build_loop,    build_vm,	   build_memory,
+	build_irqchip, build_devices, build_vcpus, machine_load,
 };
 
 int machine_create(const struct machine_config *config, struct machine **ret, struct err *err)
