@@ -46,7 +46,7 @@ struct acpi_pm_regs {
 	uint16_t status;
 	uint16_t enable;
 	uint16_t control;
-	uint32_t timer; /* its value when the clock below said base_ns; at a save, its value then */
+	uint32_t timer; /* its value when the clock said base_ns */
 };
 
 static const struct acpi_pm_regs acpi_pm_image = {.control = CONTROL_SCI_EN};
@@ -85,6 +85,13 @@ static uint64_t acpi_pm_tick_ns(const struct acpi_pm *pm, uint64_t ticks)
 {
 	unsigned __int128 elapsed = ticks - pm->regs.timer;
 	return pm->base_ns + (uint64_t)((elapsed * NS_PER_SECOND + TIMER_HZ - 1) / TIMER_HZ);
+}
+
+static void acpi_pm_rebase(struct acpi_pm *pm, uint32_t timer, uint64_t now_ns)
+{
+	pm->regs.timer = timer;
+	pm->base_ns = now_ns;
+	pm->carries_seen = timer >> TIMER_CARRY_BIT;
 }
 
 /* Catch up with the clock, before anybody looks at the status or changes it. */
@@ -257,8 +264,7 @@ static void acpi_pm_assign(struct acpi_pm *pm, const struct acpi_pm_regs *regs)
 {
 	pthread_mutex_lock(&pm->lock);
 	pm->regs = *regs;
-	pm->base_ns = loop_now_ns();
-	pm->carries_seen = regs->timer >> TIMER_CARRY_BIT;
+	acpi_pm_rebase(pm, regs->timer, loop_now_ns());
 	acpi_pm_update(pm);
 	pthread_mutex_unlock(&pm->lock);
 }
@@ -292,13 +298,14 @@ static void acpi_pm_reset(struct device *device)
 static void acpi_pm_save(struct device *device, void *regs)
 {
 	struct acpi_pm *pm = container_of(device, struct acpi_pm, base);
-	struct acpi_pm_regs *saved = regs;
 	pthread_mutex_lock(&pm->lock);
 	uint64_t now_ns = loop_now_ns();
 	acpi_pm_catch_up(pm, now_ns);
+	/* Both the saved machine and its copy go on from here: neither keeps the part of a tick that has
+	 * passed. */
+	acpi_pm_rebase(pm, (uint32_t)acpi_pm_ticks(pm, now_ns), now_ns);
 	acpi_pm_update(pm);
-	*saved = pm->regs;
-	saved->timer = (uint32_t)acpi_pm_ticks(pm, now_ns);
+	*(struct acpi_pm_regs *)regs = pm->regs;
 	pthread_mutex_unlock(&pm->lock);
 }
 

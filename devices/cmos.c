@@ -97,28 +97,36 @@ struct cmos {
 
 	pthread_mutex_t lock; /* for all below */
 	struct cmos_regs regs;
-	uint64_t periodic_base_ns; /* CLOCK_MONOTONIC at which the periodic divider began */
-	uint64_t periods_seen;	   /* periods since then when somebody last looked */
-	bool armed;		   /* the timer may be: spares the system call of disarming it again */
+	uint64_t periods_seen; /* cmos_periods when somebody last looked */
+	bool armed;	       /* the timer may be: spares the system call of disarming it again */
 };
 
-/* One instant, by both clocks. */
+/* One instant, by all clocks. */
 struct cmos_now {
 	uint64_t monotonic_ns;
 	uint64_t realtime_ns;
+	uint64_t local_ns;    /* realtime_ns with the guest's phase: what its divider chain has counted */
 	int64_t seconds;      /* what the guest's clock says … */
 	uint32_t fraction_ns; /* … and how far into that second it is */
 };
+
+/* The guest's clock at the instant of which the host's clocks are known. */
+static void cmos_localize(const struct cmos_regs *regs, struct cmos_now *now)
+{
+	now->local_ns = now->realtime_ns + regs->phase_ns;
+	now->seconds = (int64_t)(now->local_ns / NS_PER_SECOND) + (int64_t)regs->offset_s;
+	now->fraction_ns = (uint32_t)(now->local_ns % NS_PER_SECOND);
+}
 
 static struct cmos_now cmos_now(const struct cmos_regs *regs)
 {
 	struct timespec realtime;
 	(void)clock_gettime(CLOCK_REALTIME, &realtime);
-	struct cmos_now now = {.monotonic_ns = loop_now_ns()};
-	now.realtime_ns = (uint64_t)realtime.tv_sec * NS_PER_SECOND + (uint64_t)realtime.tv_nsec;
-	uint64_t local_ns = now.realtime_ns + regs->phase_ns;
-	now.seconds = (int64_t)(local_ns / NS_PER_SECOND) + (int64_t)regs->offset_s;
-	now.fraction_ns = (uint32_t)(local_ns % NS_PER_SECOND);
+	struct cmos_now now = {
+		.monotonic_ns = loop_now_ns(),
+		.realtime_ns = (uint64_t)realtime.tv_sec * NS_PER_SECOND + (uint64_t)realtime.tv_nsec,
+	};
+	cmos_localize(regs, &now);
 	return now;
 }
 
@@ -141,10 +149,12 @@ static uint64_t cmos_period_ticks(const struct cmos_regs *regs)
 	return 1ULL << (rate < 3 ? rate + 6 : rate - 1);
 }
 
-static void cmos_periodic_restart(struct cmos *cmos, const struct cmos_now *now)
+/* How many periodic flags there have been: the periods are taken from the same chain as the seconds. */
+static uint64_t cmos_periods(const struct cmos_regs *regs, const struct cmos_now *now)
 {
-	cmos->periodic_base_ns = now->monotonic_ns;
-	cmos->periods_seen = 0;
+	uint64_t ticks = cmos_period_ticks(regs);
+	return ticks ? (uint64_t)((unsigned __int128)now->local_ns * CRYSTAL_HZ / (ticks * NS_PER_SECOND))
+		     : 0;
 }
 
 /* IRQF says that any flag is up whose interrupt is enabled. */
@@ -166,14 +176,10 @@ static void cmos_catch_up(struct cmos *cmos, const struct cmos_now *now)
 			regs->flags |= C_ALARM;
 		regs->updated_s = (uint64_t)now->seconds;
 	}
-	uint64_t ticks = cmos_period_ticks(regs);
-	if (ticks) {
-		unsigned __int128 elapsed = now->monotonic_ns - cmos->periodic_base_ns;
-		uint64_t periods = (uint64_t)(elapsed * CRYSTAL_HZ / (ticks * NS_PER_SECOND));
-		if (periods != cmos->periods_seen)
-			regs->flags |= C_PERIODIC;
-		cmos->periods_seen = periods;
-	}
+	uint64_t periods = cmos_periods(regs, now);
+	if (periods != cmos->periods_seen)
+		regs->flags |= C_PERIODIC;
+	cmos->periods_seen = periods;
 	cmos_sum_up(regs);
 }
 
@@ -182,35 +188,36 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* When, by CLOCK_MONOTONIC, the guest's clock will say `seconds`; looks again after a while if that is far.
- */
-static uint64_t cmos_seconds_ns(const struct cmos_now *now, int64_t seconds)
+/* How long until the guest's clock says `seconds`; no longer than after which to look again. */
+static uint64_t cmos_until_seconds(const struct cmos_now *now, int64_t seconds)
 {
 	if (seconds > now->seconds + ALARM_CHECK_SECONDS)
 		seconds = now->seconds + ALARM_CHECK_SECONDS;
-	return now->monotonic_ns + (uint64_t)(seconds - now->seconds) * NS_PER_SECOND - now->fraction_ns;
+	return (uint64_t)(seconds - now->seconds) * NS_PER_SECOND - now->fraction_ns;
 }
 
-/* The next instant at which an enabled flag that is not up yet can rise; 0 when there is nothing to wait for.
- */
-static uint64_t cmos_deadline(const struct cmos *cmos, const struct cmos_now *now)
+static uint64_t cmos_until_period(const struct cmos_regs *regs, const struct cmos_now *now)
 {
-	const struct cmos_regs *regs = &cmos->regs;
+	unsigned __int128 ticks = cmos_period_ticks(regs);
+	unsigned __int128 local = (cmos_periods(regs, now) + 1) * ticks * NS_PER_SECOND;
+	return (uint64_t)((local + CRYSTAL_HZ - 1) / CRYSTAL_HZ) - now->local_ns;
+}
+
+/* When, by CLOCK_MONOTONIC, an enabled flag that is not up yet can rise next; 0 when there is none to wait
+ * for. */
+static uint64_t cmos_deadline(const struct cmos_regs *regs, const struct cmos_now *now)
+{
 	uint8_t waits = regs->control_b & B_IRQS & (uint8_t)~regs->flags;
-	uint64_t deadline = UINT64_MAX;
+	uint64_t wait = UINT64_MAX;
 	if (cmos_runs(regs) && waits & B_UPDATE_IRQ)
-		deadline = earlier(deadline, cmos_seconds_ns(now, now->seconds + 1));
-	if (cmos_runs(regs) && waits & B_ALARM_IRQ)
-		deadline = earlier(deadline, cmos_seconds_ns(now, cmos_alarm_next(regs->ram, regs->control_b,
-										  now->seconds)));
-	uint64_t ticks = cmos_period_ticks(regs);
-	if (ticks && waits & B_PERIODIC_IRQ) {
-		unsigned __int128 elapsed =
-			(unsigned __int128)(cmos->periods_seen + 1) * ticks * NS_PER_SECOND;
-		deadline = earlier(deadline, cmos->periodic_base_ns +
-						     (uint64_t)((elapsed + CRYSTAL_HZ - 1) / CRYSTAL_HZ));
+		wait = earlier(wait, cmos_until_seconds(now, now->seconds + 1));
+	if (cmos_runs(regs) && waits & B_ALARM_IRQ) {
+		int64_t alarm = cmos_alarm_next(regs->ram, regs->control_b, now->seconds);
+		wait = earlier(wait, cmos_until_seconds(now, alarm));
 	}
-	return deadline == UINT64_MAX ? 0 : deadline;
+	if (cmos_period_ticks(regs) && waits & B_PERIODIC_IRQ)
+		wait = earlier(wait, cmos_until_period(regs, now));
+	return wait == UINT64_MAX ? 0 : now->monotonic_ns + wait;
 }
 
 /* Make the interrupt line and the host's timer what the registers say. */
@@ -219,7 +226,7 @@ static void cmos_update(struct cmos *cmos, const struct cmos_now *now)
 	struct cmos_regs *regs = &cmos->regs;
 	cmos_sum_up(regs);
 	irq_line_set(&cmos->irq, regs->flags & C_IRQ);
-	uint64_t deadline = cmos_deadline(cmos, now);
+	uint64_t deadline = cmos_deadline(regs, now);
 	if (deadline || cmos->armed)
 		loop_timer_arm(cmos->timer, deadline);
 	cmos->armed = deadline != 0;
@@ -242,14 +249,15 @@ static void cmos_latch(struct cmos_regs *regs, const struct cmos_now *now)
 		cmos_time_encode(regs->ram, regs->control_b, now->seconds);
 }
 
-/* The clock goes on from the time in memory, `fraction_ns` into its second. */
-static void cmos_start(struct cmos_regs *regs, const struct cmos_now *now, uint32_t fraction_ns)
+/* The clock goes on from the time in memory, `fraction_ns` into its second. Brings `now` up to date. */
+static void cmos_start(struct cmos_regs *regs, struct cmos_now *now, uint32_t fraction_ns)
 {
 	int64_t seconds = cmos_time_decode(regs->ram, regs->control_b);
 	uint32_t host_ns = (uint32_t)(now->realtime_ns % NS_PER_SECOND);
 	regs->phase_ns = (fraction_ns + NS_PER_SECOND - host_ns) % NS_PER_SECOND;
 	regs->offset_s = (uint64_t)seconds - (now->realtime_ns + regs->phase_ns) / NS_PER_SECOND;
 	regs->updated_s = (uint64_t)seconds;
+	cmos_localize(regs, now);
 }
 
 static bool is_time(uint8_t index)
@@ -284,8 +292,7 @@ static uint8_t cmos_load(struct cmos *cmos, const struct cmos_now *now)
 }
 
 /* Everything that a stopped clock must know is latched before it stops; it starts from what was latched. */
-static void cmos_set_control(struct cmos *cmos, const struct cmos_now *now, uint8_t control_a,
-			     uint8_t control_b)
+static void cmos_set_control(struct cmos *cmos, struct cmos_now *now, uint8_t control_a, uint8_t control_b)
 {
 	struct cmos_regs *regs = &cmos->regs;
 	struct cmos_regs before = *regs;
@@ -299,12 +306,11 @@ static void cmos_set_control(struct cmos *cmos, const struct cmos_now *now, uint
 		bool was_reset = (before.control_a & A_DIVIDER_RESET) == A_DIVIDER_RESET;
 		cmos_start(regs, now, was_reset ? NS_PER_SECOND / 2 : now->fraction_ns);
 	}
-	if (cmos_period_ticks(regs) != cmos_period_ticks(&before))
-		cmos_periodic_restart(cmos, now);
+	cmos->periods_seen = cmos_periods(regs, now);
 	cmos_update(cmos, now);
 }
 
-static void cmos_store(struct cmos *cmos, const struct cmos_now *now, uint8_t value)
+static void cmos_store(struct cmos *cmos, struct cmos_now *now, uint8_t value)
 {
 	struct cmos_regs *regs = &cmos->regs;
 	uint8_t index = regs->index & INDEX_MASK;
@@ -405,7 +411,7 @@ static void cmos_assign(struct cmos *cmos, const struct cmos_regs *regs)
 	pthread_mutex_lock(&cmos->lock);
 	cmos->regs = *regs;
 	struct cmos_now now = cmos_now(regs);
-	cmos_periodic_restart(cmos, &now);
+	cmos->periods_seen = cmos_periods(regs, &now);
 	cmos_catch_up(cmos, &now);
 	cmos_update(cmos, &now);
 	pthread_mutex_unlock(&cmos->lock);

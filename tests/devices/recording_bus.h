@@ -55,11 +55,11 @@ int bus_add(struct bus *bus, enum bus_space space, const struct bus_range *range
 	return 0;
 }
 
-/* One access that keeps the promises of struct bus_ops, chosen by two random numbers. */
-static inline void recording_bus_access(struct bus *bus, uint64_t random, uint64_t value)
+/* One access that keeps the promises of struct bus_ops, by two random numbers. Returns what a read gave. */
+static inline uint64_t recording_bus_access(struct bus *bus, uint64_t random, uint64_t value)
 {
 	if (bus->count == 0)
-		return;
+		return 0;
 	const struct bus_range *range = &bus->added[random % bus->count].range;
 	random /= RECORDED_RANGES_MAX;
 	unsigned size = 1u << (random & 3);
@@ -68,13 +68,13 @@ static inline void recording_bus_access(struct bus *bus, uint64_t random, uint64
 	if (size < range->ops->min_access_bytes)
 		size = range->ops->min_access_bytes;
 	if (size > range->size)
-		return;
+		return 0;
 	uint64_t offset = (random >> 3) % (range->size - size + 1);
 	uint64_t mask = size == 8 ? UINT64_MAX : (1ULL << (8 * size)) - 1;
-	if (random & 4)
-		range->ops->write(range->owner, offset, size, value & mask);
-	else
-		(void)range->ops->read(range->owner, offset, size);
+	if (!(random & 4))
+		return range->ops->read(range->owner, offset, size) & mask;
+	range->ops->write(range->owner, offset, size, value & mask);
+	return 0;
 }
 
 /* Whole accesses for fake_in and fake_out; one that no range holds whole is answered by nobody. */
