@@ -55,18 +55,18 @@ static int fake_modprobe(void *opaque, const char *const argv[])
 	struct fake *fake = opaque;
 	char command[128] = "";
 	for (; *argv; argv++) {
-		(void)strcat(command, *command ? " " : "");
-		(void)strcat(command, *argv);
+		size_t used = strlen(command);
+		(void)snprintf(command + used, sizeof(command) - used, "%s%s", used ? " " : "", *argv);
 	}
-	(void)strcat(strcat(fake->log, command), "\n");
+	size_t logged = strlen(fake->log);
+	(void)snprintf(fake->log + logged, sizeof(fake->log) - logged, "%s\n", command);
 	if (fake->fails_at && strcmp(command, fake->fails_at) == 0)
 		return 1;
 	if (strstr(command, "nested=1") && !fake->loads_without) {
 		const char *module = strstr(command, "kvm_amd") ? "kvm_amd" : "kvm_intel";
 		char path[128];
-		(void)snprintf(path, sizeof(path), "sys/module/%s/parameters", module);
-		run_shell("mkdir -p %s/%s", fake->root, path);
-		(void)strcat(path, "/nested");
+		run_shell("mkdir -p %s/sys/module/%s/parameters", fake->root, module);
+		(void)snprintf(path, sizeof(path), "sys/module/%s/parameters/nested", module);
 		write_file(fake->root, path, "Y\n");
 	}
 	return 0;

@@ -55,7 +55,7 @@ END_TEST
 static void make_tree(char root[static 32], const char *folder, const char *name, const char *text)
 {
 	char path[96];
-	(void)strcpy(root, "/tmp/aerie-facts-XXXXXX");
+	(void)snprintf(root, 32, "/tmp/aerie-facts-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(root));
 	(void)snprintf(path, sizeof(path), "%s/%s", root, folder);
 	ck_assert(folder[0] == '\0' || mkdir(path, 0755) == 0);
