@@ -5,9 +5,8 @@
  * its start until `done` is called the loop owns the op and every buffer handed in with it; the owner must
  * neither free nor reuse them. An op does one thing at a time, and can be started again from its own `done`.
  *
- * Unless it says "any thread", a function may be called only on the loop's thread, or before loop_run. The
- * loop's thread is the first to call loop_run: it then owns the ring for good, so what still has ops pending
- * after loop_run is also taken down on that thread.
+ * The thread that creates a loop is the loop's thread: it alone runs it, and unless it says "any thread", a
+ * function may be called only there.
  *
  * SIGPIPE should be ignored by the process: a peer that hangs up is then -EPIPE.
  */
