@@ -8,11 +8,16 @@
 #include "base/err.h"
 #include "config/config.h"
 
+#include <stdbool.h>
+
 struct machine;
 
 /* Builds all of it up to the first instruction. `config` is borrowed and must outlive the machine. */
 int machine_create(const struct machine_config *config, struct machine **ret, struct err *err);
 void machine_destroy(struct machine *machine); /* NULL is fine */
+
+/* May the guest run guests of its own? */
+bool machine_nests(const struct machine *machine);
 
 /*
  * Run until the guest powers off, exits through the debug port or crashes, or until SIGINT, SIGTERM or SIGHUP

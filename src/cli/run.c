@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "cli/cli.h"
 #include "config/config.h"
+#include "host/advisory.h"
 #include "machine/machine.h"
 
 #include <getopt.h>
@@ -73,6 +74,14 @@ static int run_parse(int argc, char **argv, struct run_options *ret, int *ret_co
 	return 0;
 }
 
+/* A guest that may run guests of its own on a kernel that does not contain them: once, and only if it is known. */
+static void run_warn(const struct machine *machine)
+{
+	struct advisory advisory;
+	if (machine_nests(machine) && advisory_nested_escape_here(&advisory) == ADVISORY_VULNERABLE)
+		log_warn("%s", advisory.text);
+}
+
 int cli_run(int argc, char **argv)
 {
 	struct run_options options = {0};
@@ -88,8 +97,11 @@ int cli_run(int argc, char **argv)
 		return CLI_USAGE;
 	}
 	code = CLI_FAILED;
-	if (machine_create(config, &machine, &err) == 0 && machine_run(machine, &code, &err) < 0)
-		code = CLI_FAILED;
+	if (machine_create(config, &machine, &err) == 0) {
+		run_warn(machine);
+		if (machine_run(machine, &code, &err) < 0)
+			code = CLI_FAILED;
+	}
 	machine_destroy(machine); /* before the message: it gives the terminal back */
 	if (err.code)
 		log_error("%s", err.text);

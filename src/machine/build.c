@@ -105,6 +105,11 @@ static int build_vcpus(struct machine *machine, struct err *err)
 	return vcpus_create(&spec, &machine->vcpus, err);
 }
 
+bool machine_nests(const struct machine *machine)
+{
+	return vcpus_nested(machine->vcpus) != CPU_NESTED_NONE;
+}
+
 int machine_load(struct machine *machine, struct err *err)
 {
 	struct cpu_boot boot = {0};

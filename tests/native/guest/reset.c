@@ -78,7 +78,7 @@ uint8_t payload(uint32_t magic, uint32_t info)
 		break;
 	default:
 		print("all resets work\n");
-		return 0;
+		return 20;
 	}
 	print("ran on after a reset\n"); /* a request stops the vCPU before its next instruction */
 	return 3;
