@@ -250,5 +250,6 @@ int elf_entry_gpa(const struct image *image, const struct elf_kernel *elf, uint6
 			return 1;
 		}
 	}
-	return 0;
+	*ret_gpa = elf->entry;
+	return elf_has_byte(image, elf, elf->entry, err);
 }

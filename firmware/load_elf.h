@@ -32,7 +32,10 @@ int elf_load(struct load *load, const struct elf_kernel *elf, struct err *err);
 /* Whether [gpa, gpa + 1) came from the file: an entry point must. 1, 0 or negative. */
 int elf_has_byte(const struct image *image, const struct elf_kernel *elf, uint64_t gpa, struct err *err);
 
-/* The physical address of the ELF entry point: 1 found, 0 when it is in no segment, or negative. */
+/*
+ * The physical address of the ELF entry point: 1 found, 0 when it is in no segment, or negative. ELF has a
+ * virtual address there, but kernels linked high often put the physical one.
+ */
 int elf_entry_gpa(const struct image *image, const struct elf_kernel *elf, uint64_t *ret_gpa,
 		  struct err *err);
 
