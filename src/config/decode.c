@@ -110,7 +110,7 @@ static int decode_bool(const struct decode *d, const struct place *at, const str
 	if (!cJSON_IsBool(node)) {
 		bool quoted = cJSON_IsString(node) && (strcmp(node->valuestring, "true") == 0 ||
 						       strcmp(node->valuestring, "false") == 0);
-		return refuse_value(d, at, key, node, quoted ? " (without quotes)" : "");
+		return refuse_value(d, at, key, node, quoted ? " (write it without quotes)" : "");
 	}
 	*(bool *)((char *)base + key->offset) = cJSON_IsTrue(node);
 	return 0;
@@ -136,7 +136,7 @@ static int decode_uint(const struct decode *d, const struct place *at, const str
 	if (!cJSON_IsRaw(node)) {
 		bool quoted = cJSON_IsString(node) &&
 			      digits_value(node->valuestring, strlen(node->valuestring), &value);
-		return refuse_value(d, at, key, node, quoted ? " (without quotes)" : "");
+		return refuse_value(d, at, key, node, quoted ? " (write it without quotes)" : "");
 	}
 	if (strpbrk(node->valuestring, ".eE"))
 		return refuse_value(d, at, key, node, " (digits only, no fraction or exponent)");
