@@ -168,8 +168,22 @@ void chardev_output_init(struct chardev *chardev)
 	chardev->drained_op.done = drained;
 }
 
+/*
+ * Plain files are appended to, ours and the one that stdout or stderr may be. Without O_APPEND a write that
+ * is cut short (a full disk) leaves the file's position where it was: io_uring of Linux 6.18 forgets to
+ * advance it when it has tried the rest itself, and the next write would overwrite what is there.
+ */
+static void append_to_plain_file(int fd)
+{
+	struct stat file;
+	int flags = fcntl(fd, F_GETFL);
+	if (flags >= 0 && fstat(fd, &file) == 0 && S_ISREG(file.st_mode))
+		(void)fcntl(fd, F_SETFL, flags | O_APPEND);
+}
+
 void chardev_output_connect(struct chardev *chardev, int fd)
 {
+	append_to_plain_file(fd);
 	chardev->out_fd = fd;
 	pthread_mutex_lock(&chardev->lock);
 	chardev->connected = true;
