@@ -21,8 +21,8 @@ enum msr_class vcpu_msr_class(uint32_t index);
 /* Sort by class, rank and number. Pure. */
 void vcpu_msrs_sort(uint32_t *msrs, uint32_t count);
 
-/* KVM_GET_MSR_INDEX_LIST (api.rst 4.3) and the MTRRs, without those that cannot be read on this vCPU or never go back;
- * sorted. */
+/* KVM_GET_MSR_INDEX_LIST (api.rst 4.3) and the MTRRs, without those that cannot be read on this vCPU or never
+ * go back; sorted. */
 int vcpu_msrs_list(int kvm_fd, int vcpu_fd, uint32_t *ret, uint32_t max, uint32_t *ret_count,
 		   struct err *err);
 

@@ -36,10 +36,21 @@ struct vcpu_part {
 SIMPLE_PART(mp_state, KVM_GET_MP_STATE, KVM_SET_MP_STATE)
 SIMPLE_PART(regs, KVM_GET_REGS, KVM_SET_REGS)
 SIMPLE_PART(sregs, KVM_GET_SREGS2, KVM_SET_SREGS2)
-SIMPLE_PART(xcrs, KVM_GET_XCRS, KVM_SET_XCRS)
 SIMPLE_PART(debugregs, KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS)
 SIMPLE_PART(lapic, KVM_GET_LAPIC, KVM_SET_LAPIC)
 SIMPLE_PART(events, KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS)
+
+static int get_xcrs(struct vcpu_state *state, const struct vcpu_layout *layout, int fd, struct err *err)
+{
+	int r = layout->has_xcrs ? kvm_call(fd, KVM_GET_XCRS, &state->xcrs) : 0;
+	return r < 0 ? err_sys(err, r, "KVM_GET_XCRS") : 0;
+}
+
+static int put_xcrs(struct vcpu_state *state, const struct vcpu_layout *layout, int fd, struct err *err)
+{
+	int r = layout->has_xcrs ? kvm_call(fd, KVM_SET_XCRS, &state->xcrs) : 0;
+	return r < 0 ? err_sys(err, r, "KVM_SET_XCRS") : 0;
+}
 
 static int get_xsave(struct vcpu_state *state, const struct vcpu_layout *layout, int fd, struct err *err)
 {
@@ -173,6 +184,7 @@ int vcpu_layout_init(struct vcpu_layout *layout, int kvm_fd, int vm_fd, int vcpu
 	int nested = kvm_capability(vm_fd, KVM_CAP_NESTED_STATE);
 
 	layout->has_xsave2 = xsave2 > 0;
+	layout->has_xcrs = kvm_capability(vm_fd, KVM_CAP_XCRS) > 0;
 	layout->xsave_bytes =
 		xsave2 > (int)sizeof(struct kvm_xsave) ? (size_t)xsave2 : sizeof(struct kvm_xsave);
 	layout->nested_bytes = nested > (int)sizeof(struct kvm_nested_state) ? (uint32_t)nested : 0;

@@ -21,6 +21,7 @@ enum { VCPU_MSRS_MAX = 512 };
 struct vcpu_layout {
 	size_t xsave_bytes; /* KVM_CAP_XSAVE2, or the 4096 of before it */
 	bool has_xsave2;
+	bool has_xcrs;	       /* not on a host CPU without XSAVE, as some clouds offer */
 	uint32_t nested_bytes; /* largest nested-state blob; 0: this host cannot nest */
 	uint32_t msr_count;    /* that can be read on a vCPU here, in the order in which they go back */
 	uint32_t msrs[VCPU_MSRS_MAX];

@@ -98,7 +98,7 @@ struct needed_capability {
 	const char *name;
 };
 
-/* All of them are in every KVM since Linux 4.7; what is younger is asked for where it is used. */
+/* All of them are in every KVM since Linux 5.14; what is younger is asked for where it is used. */
 static const struct needed_capability needed[] = {
 	{KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"},
 	{KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
