@@ -74,7 +74,8 @@ static int run_parse(int argc, char **argv, struct run_options *ret, int *ret_co
 	return 0;
 }
 
-/* A guest that may run guests of its own on a kernel that does not contain them: once, and only if it is known. */
+/* A guest that may run guests of its own on a kernel that does not contain them: once, and only if it is
+ * known. */
 static void run_warn(const struct machine *machine)
 {
 	struct advisory advisory;

@@ -6,8 +6,9 @@
  * ops can be started before the ring is enabled, and all that one round of callbacks starts goes to the
  * kernel with the one io_uring_enter that also waits.
  *
- * The thread that creates the loop also runs it: SINGLE_ISSUER binds the ring to it. (A ring created disabled could be
- * bound later, but enabling one waits for a grace period of the kernel, which costs milliseconds at start-up.)
+ * The thread that creates the loop also runs it: SINGLE_ISSUER binds the ring to it. (A ring created disabled
+ * could be bound later, but enabling one waits for a grace period of the kernel, which costs milliseconds at
+ * start-up.)
  */
 #include "host/loop.h"
 

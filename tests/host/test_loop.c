@@ -514,7 +514,7 @@ TEST_MAIN("loop", quit_before_run_returns_at_once, quit_works_from_a_signal_hand
 	  a_posted_op_is_called_once_for_many_posts, an_op_may_post_itself_and_starves_nobody,
 	  no_post_of_many_threads_is_lost, a_multishot_poll_reports_each_event, a_poll_once_reports_once,
 	  a_poll_on_a_closed_descriptor_ends_with_its_error, read_and_write_move_bytes_at_their_offsets,
-	  errors_of_a_write_are_its_result, many_more_ops_than_entries_may_start_before_the_run, an_op_cancelled_before_the_run_is_told,
-	  release_takes_back_every_kind_without_a_call, release_keeps_what_others_completed,
-	  accept_gives_a_connection, a_timer_fires_when_armed_by_another_thread,
-	  a_host_without_io_uring_is_told_what_to_type)
+	  errors_of_a_write_are_its_result, many_more_ops_than_entries_may_start_before_the_run,
+	  an_op_cancelled_before_the_run_is_told, release_takes_back_every_kind_without_a_call,
+	  release_keeps_what_others_completed, accept_gives_a_connection,
+	  a_timer_fires_when_armed_by_another_thread, a_host_without_io_uring_is_told_what_to_type)
