@@ -85,7 +85,7 @@ struct chardev {
 	bool hurried;	 /* …and that it is much */
 	bool blocked;	 /* the user was refused some bytes and waits for writable() */
 	uint64_t lost;	 /* bytes that an error took */
-	bool complained; /* about such an error */
+	bool complained; /* about an error that may repeat */
 	uint64_t last_write_ns;
 	size_t writing; /* bytes handed to write_op */
 	struct loop_op flush_op, pace_op, write_op, drained_op;

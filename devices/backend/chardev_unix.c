@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#define ACCEPT_AGAIN_NS 200000000ULL
+
 static void accept_next(struct chardev *chardev)
 {
 	loop_accept(chardev->loop, &chardev->socket.accept, chardev->socket.listen_fd);
@@ -18,10 +20,13 @@ static void accepted(struct loop_op *op, int res)
 	struct chardev *chardev = container_of(op, struct chardev, socket.accept);
 	if (res < 0) {
 		/* The client was gone before we came (ECONNABORTED), or descriptors are short (EMFILE). */
-		log_warn("%s: accept: %s", chardev->path, strerror(-res));
-		loop_delay(chardev->loop, &chardev->socket.again, 200000000ULL);
+		if (!chardev->complained)
+			log_warn("%s: accept: %s; trying again", chardev->path, strerror(-res));
+		chardev->complained = true;
+		loop_delay(chardev->loop, &chardev->socket.again, ACCEPT_AGAIN_NS);
 		return;
 	}
+	chardev->complained = false;
 	chardev->socket.client_fd = res;
 	chardev_output_connect(chardev, res);
 	chardev_input_connect(chardev, res);
