@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { PATH_TEXT_BYTES = 256, VALUE_TEXT_BYTES = 80, WORDS_TEXT_BYTES = 384 };
+enum { PATH_TEXT_BYTES = 256, VALUE_TEXT_BYTES = 80, WORDS_TEXT_BYTES = 384, PATH_SHOWN_BYTES = 600 };
 
 static bool is_plain(const char *name)
 {
@@ -39,7 +39,7 @@ size_t place_text(const struct place *at, char *text, size_t size)
 
 int refuse(const struct decode *d, const struct place *at, const cJSON *node, const char *fmt, ...)
 {
-	char path[PATH_TEXT_BYTES], what[512];
+	char path[PATH_TEXT_BYTES], what[ERR_TEXT_BYTES];
 	va_list args;
 	va_start(args, fmt);
 	(void)vsnprintf(what, sizeof(what), fmt, args);
@@ -49,8 +49,10 @@ int refuse(const struct decode *d, const struct place *at, const cJSON *node, co
 	if (!node || json_origin(node) == 0)
 		return err_set(d->err, -EINVAL, "%s: %s%s%s", d->file, path, colon, what);
 	const char *set = d->set[json_origin(node) - 1];
-	if (strncmp(set, path, len) == 0 && set[len] == '=') /* the override names the place already */
-		path[0] = '\0', colon = "";
+	if (strncmp(set, path, len) == 0 && set[len] == '=') { /* the override names the place already */
+		path[0] = '\0';
+		colon = "";
+	}
 	return err_set(d->err, -EINVAL, "--set %.200s: %s%s%s", set, path, colon, what);
 }
 
@@ -101,6 +103,11 @@ int refuse_unknown(const struct decode *d, const struct place *parent, const str
 	return refuse(d, &at, node, "unknown key (known here: %s)", words);
 }
 
+static void *field(const struct key *key, void *base)
+{
+	return (char *)base + key->offset;
+}
+
 static int decode_key(const struct decode *d, const struct place *at, const struct key *key, cJSON *node,
 		      void *base);
 
@@ -112,7 +119,7 @@ static int decode_bool(const struct decode *d, const struct place *at, const str
 						       strcmp(node->valuestring, "false") == 0);
 		return refuse_value(d, at, key, node, quoted ? " (write it without quotes)" : "");
 	}
-	*(bool *)((char *)base + key->offset) = cJSON_IsTrue(node);
+	*(bool *)field(key, base) = cJSON_IsTrue(node);
 	return 0;
 }
 
@@ -143,7 +150,7 @@ static int decode_uint(const struct decode *d, const struct place *at, const str
 	if (!digits_value(node->valuestring, strlen(node->valuestring), &value) || value < key->min ||
 	    value > key->max)
 		return refuse_value(d, at, key, node, "");
-	*(uint32_t *)((char *)base + key->offset) = (uint32_t)value;
+	*(uint32_t *)field(key, base) = (uint32_t)value;
 	return 0;
 }
 
@@ -163,7 +170,7 @@ static int decode_size(const struct decode *d, const struct place *at, const str
 	scale = 1024ULL << (10 * (unit - units));
 	if (!digits_value(text, len - 1, &number) || number > key->max / scale || number * scale < key->min)
 		return refuse_value(d, at, key, node, "");
-	*(uint64_t *)((char *)base + key->offset) = number * scale;
+	*(uint64_t *)field(key, base) = number * scale;
 	return 0;
 }
 
@@ -189,7 +196,7 @@ static int decode_text(const struct decode *d, const struct place *at, const str
 		return refuse_value(d, at, key, node, "");
 	if (check_text(d, at, node, key->max))
 		return d->err->code;
-	*(const char **)((char *)base + key->offset) = node->valuestring;
+	*(const char **)field(key, base) = node->valuestring;
 	return 0;
 }
 
@@ -219,13 +226,13 @@ static int decode_file(const struct decode *d, const struct place *at, const str
 		return d->err->code;
 	const char *path = node->valuestring;
 	if (stat(path, &st) < 0)
-		return refuse(d, at, node, "%s: %s", path, strerror(errno));
+		return refuse(d, at, node, "%.*s: %s", PATH_SHOWN_BYTES, path, strerror(errno));
 	if (!S_ISREG(st.st_mode))
-		return refuse(d, at, node, "%s: %s", path,
+		return refuse(d, at, node, "%.*s: %s", PATH_SHOWN_BYTES, path,
 			      S_ISDIR(st.st_mode) ? strerror(EISDIR) : "Not a regular file");
 	if (faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) < 0)
-		return refuse(d, at, node, "%s: %s", path, strerror(errno));
-	*(const char **)((char *)base + key->offset) = path;
+		return refuse(d, at, node, "%.*s: %s", PATH_SHOWN_BYTES, path, strerror(errno));
+	*(const char **)field(key, base) = path;
 	return 0;
 }
 
@@ -237,7 +244,7 @@ static int decode_choice(const struct decode *d, const struct place *at, const s
 	for (const struct choice *c = key->choices; c->word; c++) {
 		suggestion_try(&near, c->word);
 		if (cJSON_IsString(node) && strcmp(node->valuestring, c->word) == 0) {
-			*(unsigned *)((char *)base + key->offset) = c->value;
+			*(unsigned *)field(key, base) = c->value;
 			return 0;
 		}
 	}
@@ -292,7 +299,7 @@ static int decode_chardev_path(const struct decode *d, const struct place *at, c
 static int decode_chardev(const struct decode *d, const struct place *at, const struct key *key, cJSON *node,
 			  void *base)
 {
-	struct chardev_config *chardev = (struct chardev_config *)((char *)base + key->offset);
+	struct chardev_config *chardev = field(key, base);
 	if (cJSON_IsObject(node))
 		return decode_chardev_path(d, at, key, node, chardev);
 	const struct chardev_form *form = cJSON_IsString(node) ? form_find(node->valuestring) : NULL;
@@ -366,7 +373,7 @@ static int decode_object(const struct decode *d, const struct place *at, const s
 {
 	if (!cJSON_IsObject(node))
 		return refuse_value(d, at, key, node, "");
-	return decode_fields(d, at, key->object, node, (char *)base + key->offset, false);
+	return decode_fields(d, at, key->object, node, field(key, base), false);
 }
 
 static int decode_list(const struct decode *d, const struct place *at, const struct key *key, cJSON *node,
@@ -382,7 +389,7 @@ static int decode_list(const struct decode *d, const struct place *at, const str
 		if (*count == key->max)
 			return refuse(d, at, item, "more than %ju items", (uintmax_t)key->max);
 		if (decode_key(d, &item_at, key->item, item,
-			       (char *)base + key->offset + *count * key->item_size))
+			       (char *)field(key, base) + *count * key->item_size))
 			return d->err->code;
 		(*count)++;
 	}
@@ -404,7 +411,7 @@ static int decode_tagged(const struct decode *d, const struct place *at, const s
 	for (const struct tag *tag = key->tags; tag->word; tag++) {
 		size_t used = strlen(words);
 		if (cJSON_IsString(type) && strcmp(type->valuestring, tag->word) == 0) {
-			*(unsigned *)((char *)base + key->offset) = tag->value;
+			*(unsigned *)field(key, base) = tag->value;
 			return decode_fields(d, at, tag->object, node, base, true);
 		}
 		suggestion_try(&near, tag->word);

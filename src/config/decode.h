@@ -11,14 +11,15 @@
 struct decode {
 	const struct object *object; /* of the whole config */
 	const char *file;	     /* as the operator named it, for messages */
-	int folder_bytes; /* the part of `file` up to its last '/', that relative paths are resolved against
-			   */
-	const char *const *set; /* the --set arguments, for messages: origin n is set[n - 1] */
+	int folder_bytes;	     /* of `file` up to its last '/'; relative paths begin with them */
+	const char *const *set;	     /* the --set arguments, for messages: origin n is set[n - 1] */
 	struct err *err;
 };
 
-/* Where in the config a value stands: a chain on the stack from the value up to the root, whose parent is
- * NULL. */
+/*
+ * Where in the config a value stands: a chain on the stack, from the value up to the root, which has no
+ * parent.
+ */
 struct place {
 	const struct place *parent;
 	const char *name; /* of a key; NULL for an item of a list */

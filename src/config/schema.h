@@ -58,8 +58,7 @@ struct object {
 	int (*check)(const struct decode *d, const struct place *at, const cJSON *node, void *fields);
 };
 
-/* {"type": word, ...}: stores `value` at the row's offset and reads the other keys by `object` into the same
- * struct. */
+/* {"type": word, ...}: `value` goes to the row's offset, the other keys by `object` into the same struct. */
 struct tag {
 	const char *word;
 	unsigned value;

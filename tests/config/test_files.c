@@ -81,7 +81,7 @@ START_TEST(unreadable_files_are_refused)
 	check_load(in_folder("secret"), -EACCES, "Permission denied");
 	struct machine_config *config = NULL;
 	struct err err = ERR_INIT;
-	char path[256], want[512];
+	char path[256], want[640];
 	(void)snprintf(path, sizeof(path), "%s", in_folder("x.json"));
 	(void)snprintf(want, sizeof(want), "%s: boot.kernel: %s: Permission denied", path,
 		       in_folder("secret"));

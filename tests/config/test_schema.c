@@ -15,6 +15,7 @@ START_TEST(edit_distance_counts_slips)
 	ck_assert_uint_eq(edit_distance("size", "size"), 0);
 	ck_assert_uint_eq(edit_distance("SIZE", "size"), 0);
 	ck_assert_uint_eq(edit_distance("", "size"), 4);
+	ck_assert_uint_eq(edit_distance("size", ""), 4);
 	ck_assert_uint_eq(edit_distance("sise", "size"), 1);
 	ck_assert_uint_eq(edit_distance("sze", "size"), 1);
 	ck_assert_uint_eq(edit_distance("sizes", "size"), 1);
