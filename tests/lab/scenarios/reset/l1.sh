@@ -1,6 +1,9 @@
-say "asks: $(grep -o 'reboot=[a-z]*' /proc/cmdline)?"
+say "asks: what next?"
 read -r order
-if [ "$order" = reboot ]; then
-    reboot -f
-    sleep 1000
-fi
+[ "$order" = poweroff ] || {
+    say "does: $order"
+    sleep 1 # the lines so far shall come out first
+    $order
+    sleep 5
+    say "is still here"
+}
