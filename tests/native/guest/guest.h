@@ -70,4 +70,24 @@ static inline void print_hex(const char *name, uint32_t value)
 	print("\n");
 }
 
+/* PVH: struct hvm_start_info and its module list (xen/include/public/arch-x86/hvm/start_info.h); addresses
+ * fit 32 bits. */
+struct start_info {
+	uint32_t magic, version, flags, nr_modules;
+	uint64_t modules, cmdline, rsdp;
+	uint64_t memmap;
+	uint32_t memmap_entries, reserved;
+};
+
+struct start_module {
+	uint64_t address, size, cmdline, reserved;
+};
+
+enum { START_INFO_MAGIC = 0x336ec578 };
+
+static inline const void *at(uint64_t address)
+{
+	return (const void *)(uint32_t)address;
+}
+
 #endif

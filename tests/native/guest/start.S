@@ -3,11 +3,13 @@
 	.align 4
 	.long 0x1badb002, 0x3, -(0x1badb002 + 0x3)
 
+#ifndef NO_PVH
 	.section .note.pvh, "a", @note
 	.align 4
 	.long 4, 4, 18			/* name size, desc size, XEN_ELFNOTE_PHYS32_ENTRY */
 	.asciz "Xen"
 	.long _start
+#endif
 
 	.text
 	.globl _start
@@ -22,11 +24,11 @@ _start:
 1:	hlt
 	jmp 1b
 
-/* Real-mode code for the other vCPUs; payload smp copies it below 1 MiB. It adds 1 to the byte at 0x8ff0. */
+/* Real-mode code for the other vCPUs; payload smp copies it below 1 MiB. It adds 1 to the word at 0x8ff0. */
 	.globl ap_start, ap_end
 	.code16
 ap_start:
-	lock incb %cs:0xff0
+	lock incw %cs:0xff0
 1:	hlt
 	jmp 1b
 ap_end:
