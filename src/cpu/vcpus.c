@@ -171,31 +171,24 @@ static int vcpu_create(struct vcpu *vcpu, const struct vcpus_spec *spec, const s
 		       bool tsc_deadline, struct err *err)
 {
 	struct vcpus *all = vcpu->all;
-	struct cpuid_table *cpuid = malloc(sizeof(*cpuid)); /* 10 KiB: too much for a stack frame */
+	_cleanup_free_ struct cpuid_table *cpuid =
+		malloc(sizeof(*cpuid)); /* 10 KiB: too much for the stack */
 	if (!cpuid)
 		return err_sys(err, -ENOMEM, "CPUID");
 	cpuid_for_vcpu(supported, spec->cpus, vcpu->index, all->nested, tsc_deadline, cpuid);
 
 	int r = kvm_call_value(spec->vm_fd, KVM_CREATE_VCPU, vcpu->apic_id);
-	if (r < 0) {
-		(void)err_sys(err, r, "KVM_CREATE_VCPU (APIC id %u)", vcpu->apic_id);
-		goto out;
-	}
+	if (r < 0)
+		return err_sys(err, r, "KVM_CREATE_VCPU (APIC id %u)", vcpu->apic_id);
 	vcpu->fd = r;
 	void *run = mmap(NULL, vcpu->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
-	if (run == MAP_FAILED) {
-		r = err_sys(err, -errno, "mmap of kvm_run");
-		goto out;
-	}
+	if (run == MAP_FAILED)
+		return err_sys(err, -errno, "mmap of kvm_run");
 	vcpu->run = run;
 	r = vcpu_setup(vcpu, cpuid, all->nested, err);
 	if (r == 0 && vcpu->index == 0)
 		r = vcpu_layout_init(&all->layout, spec->kvm_fd, spec->vm_fd, vcpu->fd, err);
-	if (r == 0)
-		r = vcpu_remember(vcpu, &all->layout, err);
-out:
-	free(cpuid);
-	return r;
+	return r < 0 ? r : vcpu_remember(vcpu, &all->layout, err);
 }
 
 static int vcpu_start(struct vcpu *vcpu, struct err *err)
@@ -238,24 +231,23 @@ static int vcpus_fill(struct vcpus *vcpus, const struct vcpus_spec *spec, struct
 
 int vcpus_create(const struct vcpus_spec *spec, struct vcpus **ret, struct err *err)
 {
+	_cleanup_free_ struct cpuid_table *supported = calloc(1, sizeof(*supported));
 	struct vcpus *vcpus = calloc(1, sizeof(*vcpus) + spec->cpus->count * sizeof(vcpus->vcpu[0]));
-	struct cpuid_table *supported = calloc(1, sizeof(*supported));
-	int r = vcpus && supported ? 0 : err_sys(err, -ENOMEM, "vCPUs");
-	if (r == 0) {
-		vcpus->bus = spec->bus;
-		vcpus->events = spec->events;
-		pthread_mutex_init(&vcpus->lock, NULL);
-		pthread_cond_init(&vcpus->changed, NULL);
-		r = vcpus_fill(vcpus, spec, supported, err);
-		if (r < 0)
-			vcpus_destroy(vcpus);
-		else
-			*ret = vcpus;
-	} else {
+	if (!vcpus || !supported) {
 		free(vcpus);
+		return err_sys(err, -ENOMEM, "vCPUs");
 	}
-	free(supported);
-	return r;
+	vcpus->bus = spec->bus;
+	vcpus->events = spec->events;
+	pthread_mutex_init(&vcpus->lock, NULL);
+	pthread_cond_init(&vcpus->changed, NULL);
+	int r = vcpus_fill(vcpus, spec, supported, err);
+	if (r < 0) {
+		vcpus_destroy(vcpus);
+		return r;
+	}
+	*ret = vcpus;
+	return 0;
 }
 
 void vcpus_destroy(struct vcpus *vcpus)
