@@ -81,6 +81,7 @@ START_TEST(probing_for_pci_does_not_reset)
 		ck_assert_uint_eq(one_in(&one, 0xcfc, 4), 0xffffffff);
 	}
 	one_out(&one, 0xcf8, 2, 0x0600);
+	one_out(&one, 0xcf9, 2, 0x0006);
 	one_out(&one, 0xcfb, 1, 0x01);
 	ck_assert_uint_eq(one_requests(&one, MACHINE_RESET), 0);
 	ck_assert_uint_eq(one_in(&one, 0xcf9, 1), 0x00);
