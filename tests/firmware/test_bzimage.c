@@ -1,48 +1,19 @@
 /* Linux bzImage: what the zero page holds, where things lie, and every way to be refused (boot.rst). */
+#include "bz_image.h"
 #include "rig.h"
 
-#include <asm/bootparam.h>
+enum { RAM_MIB = 64 };
 
-enum {
-	HEADER_END = 0x26c, /* protocol 2.15, with kernel_info_offset */
-	SETUP_BYTES = 1024, /* the boot sector and one of setup */
-	KERNEL_BYTES = 4096,
-	IMAGE_BYTES = SETUP_BYTES + KERNEL_BYTES,
-	RAM_MIB = 64,
-	PREFERRED_GPA = 0x1000000,
-	INIT_BYTES = 0x300000,
-};
-
-static uint8_t image[IMAGE_BYTES];
+static uint8_t image[BZ_IMAGE_BYTES];
 
 static struct setup_header *header(void)
 {
-	return (struct setup_header *)(image + 0x1f1);
+	return bz_header(image);
 }
 
-/* A good kernel of protocol 2.15, with bytes behind its setup header that must not come along. */
 static void make_image(void)
 {
-	memset(image, 0xee, SETUP_BYTES);
-	for (size_t i = 0; i < KERNEL_BYTES; i++)
-		image[SETUP_BYTES + i] = (uint8_t)(i * 7);
-	*header() = (struct setup_header){
-		.setup_sects = 1,
-		.syssize = KERNEL_BYTES / 16,
-		.boot_flag = 0xaa55,
-		.jump = 0xeb | (HEADER_END - 0x202) << 8,
-		.header = 0x53726448,
-		.version = 0x020f,
-		.loadflags = LOADED_HIGH,
-		.initrd_addr_max = 0x7fffffff,
-		.kernel_alignment = 0x200000,
-		.relocatable_kernel = 1,
-		.xloadflags = XLF_KERNEL_64 | XLF_CAN_BE_LOADED_ABOVE_4G,
-		.cmdline_size = 2047,
-		.setup_data = 0x1234,
-		.pref_address = PREFERRED_GPA,
-		.init_size = INIT_BYTES,
-	};
+	bz_make(image);
 }
 
 static void open_rig(struct rig *rig)
@@ -63,14 +34,15 @@ START_TEST(a_kernel_is_entered_at_its_64_bit_entry)
 	rig.config.boot.cmdline = "console=ttyS0 panic=-1";
 	rig_assert_loads(&rig, image, sizeof(image));
 	ck_assert_int_eq(rig.boot.mode, CPU_BOOT_LONG);
-	ck_assert_uint_eq(rig.boot.rip, PREFERRED_GPA + 0x200);
+	ck_assert_uint_eq(rig.boot.rip, BZ_PREFERRED_GPA + 0x200);
 	ck_assert_uint_eq(rig.boot.rsi, 0x7000);
-	ck_assert_mem_eq(rig_ram(&rig, PREFERRED_GPA, KERNEL_BYTES), image + SETUP_BYTES, KERNEL_BYTES);
+	ck_assert_mem_eq(rig_ram(&rig, BZ_PREFERRED_GPA, BZ_KERNEL_BYTES), image + BZ_SETUP_BYTES,
+			 BZ_KERNEL_BYTES);
 
 	const struct boot_params *params = zero_page(&rig);
 	ck_assert_uint_eq(params->acpi_rsdp_addr, 0xe0000);
 	ck_assert_uint_eq(params->hdr.type_of_loader, 0xff);
-	ck_assert_uint_eq(params->hdr.code32_start, PREFERRED_GPA);
+	ck_assert_uint_eq(params->hdr.code32_start, BZ_PREFERRED_GPA);
 	ck_assert_uint_eq(params->hdr.setup_data, 0);
 	ck_assert_uint_eq(params->hdr.ramdisk_image, 0);
 	ck_assert_uint_eq(params->hdr.ramdisk_size, 0);
@@ -116,7 +88,7 @@ START_TEST(only_the_setup_header_is_copied)
 	rig_assert_loads(&rig, image, sizeof(image));
 	const uint8_t *page = rig_ram(&rig, 0x7000, 4096);
 	ck_assert_uint_eq(page[0x1ef], 0); /* the sentinel: not 0 would mean that we copied too much */
-	for (size_t i = HEADER_END; i < 0x290; i++)
+	for (size_t i = BZ_HEADER_END; i < 0x290; i++)
 		ck_assert_uint_eq(page[i], 0);
 	rig_close(&rig);
 }
@@ -167,9 +139,9 @@ START_TEST(the_initrd_lies_high)
 	ck_assert_uint_eq(zero_page(&rig)->hdr.ramdisk_image, 0x3000000 - 3 * 4096);
 
 	/* Only the kernel's own init_size is left below: it steps under the kernel. */
-	header()->initrd_addr_max = PREFERRED_GPA + INIT_BYTES - 1;
+	header()->initrd_addr_max = BZ_PREFERRED_GPA + BZ_INIT_BYTES - 1;
 	rig_assert_loads(&rig, image, sizeof(image));
-	ck_assert_uint_eq(zero_page(&rig)->hdr.ramdisk_image, PREFERRED_GPA - 3 * 4096);
+	ck_assert_uint_eq(zero_page(&rig)->hdr.ramdisk_image, BZ_PREFERRED_GPA - 3 * 4096);
 
 	header()->initrd_addr_max = 0x1001ff;
 	rig_assert_refuses(&rig, image, sizeof(image),
@@ -240,14 +212,15 @@ END_TEST
 
 START_TEST(zero_setup_sectors_mean_four)
 {
-	static uint8_t padded[5 * 512 + KERNEL_BYTES];
+	static uint8_t padded[5 * 512 + BZ_KERNEL_BYTES];
 	struct rig rig;
 	open_rig(&rig);
 	header()->setup_sects = 0;
-	memcpy(padded, image, SETUP_BYTES);
-	memcpy(padded + 5 * 512, image + SETUP_BYTES, KERNEL_BYTES);
+	memcpy(padded, image, BZ_SETUP_BYTES);
+	memcpy(padded + 5 * 512, image + BZ_SETUP_BYTES, BZ_KERNEL_BYTES);
 	rig_assert_loads(&rig, padded, sizeof(padded));
-	ck_assert_mem_eq(rig_ram(&rig, PREFERRED_GPA, KERNEL_BYTES), image + SETUP_BYTES, KERNEL_BYTES);
+	ck_assert_mem_eq(rig_ram(&rig, BZ_PREFERRED_GPA, BZ_KERNEL_BYTES), image + BZ_SETUP_BYTES,
+			 BZ_KERNEL_BYTES);
 	rig_close(&rig);
 }
 END_TEST
@@ -333,7 +306,7 @@ START_TEST(a_reset_loads_everything_anew)
 	/* What the guest wrote over: everything that was handed to it. */
 	static const uint64_t written[][2] = {
 		{0x500, 32},  {0x7000, 0x1000},	  {0x9000, 0x6000},
-		{0x20000, 6}, {0xe0000, 0x20000}, {PREFERRED_GPA, KERNEL_BYTES},
+		{0x20000, 6}, {0xe0000, 0x20000}, {BZ_PREFERRED_GPA, BZ_KERNEL_BYTES},
 	};
 	for (size_t i = 0; i < sizeof(written) / sizeof(written[0]); i++)
 		memset(rig_ram(&rig, written[i][0], written[i][1]), 0x5a, written[i][1]);
