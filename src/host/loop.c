@@ -3,7 +3,7 @@
  *
  * An op moves through lists: `queued` (started; the kernel has not seen it), then the kernel (`flying`), then
  * `ready` (its result waits), then its `done`. Starting an op only appends to a list, so that any number of
- * ops can be started before the ring is enabled, and all that one round of callbacks starts goes to the
+ * ops can be started before loop_run, and all that one round of callbacks starts goes to the
  * kernel with the one io_uring_enter that also waits.
  *
  * The thread that creates the loop also runs it: SINGLE_ISSUER binds the ring to it. (A ring created disabled

@@ -3,7 +3,9 @@
 #include "harness.h"
 #include "host/loop.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
@@ -17,6 +19,20 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+
+/*
+ * An older kernel: this takes the place of liburing's function, and refuses the flags that such a kernel does
+ * not know.
+ */
+static unsigned unknown_flags;
+
+int io_uring_queue_init_params(unsigned entries, struct io_uring *ring, struct io_uring_params *params)
+{
+	int (*real)(unsigned, struct io_uring *, struct io_uring_params *);
+	void *symbol = dlsym(RTLD_NEXT, "io_uring_queue_init_params");
+	memcpy(&real, &symbol, sizeof(real));
+	return params->flags & unknown_flags ? -EINVAL : real(entries, ring, params);
+}
 
 /* An op that counts, remembers its last result and ends the loop when it has seen enough. */
 struct probe {
@@ -510,6 +526,52 @@ START_TEST(a_host_without_io_uring_is_told_what_to_type)
 }
 END_TEST
 
+START_TEST(older_kernels_do_with_what_they_have)
+{
+	static const unsigned lacking[] = {
+		IORING_SETUP_DEFER_TASKRUN,
+		IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SINGLE_ISSUER,
+		IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN,
+	};
+	for (size_t i = 0; i < ARRAY_LEN(lacking); i++) {
+		unknown_flags = lacking[i];
+		a_multishot_poll_reports_each_event_fn(0);
+		release_takes_back_every_kind_without_a_call_fn(0);
+		no_post_of_many_threads_is_lost_fn(0);
+		many_more_ops_than_entries_may_start_before_the_run_fn(0);
+	}
+	unknown_flags = 0;
+	struct loop *loop = NULL;
+	struct err err = ERR_INIT;
+	int res = loop_create(0, &loop, &err); /* no entries: every mode refuses */
+	ck_assert_int_eq(res, -EINVAL);
+	ck_assert_str_eq(err.text, "io_uring: Invalid argument");
+}
+END_TEST
+
+static void *run_main(void *arg)
+{
+	return (void *)(intptr_t)loop_run(arg);
+}
+
+/* The ring belongs to the thread that made it: another one gets an error, and does not hang. */
+START_TEST(a_run_on_a_foreign_thread_is_refused)
+{
+	struct loop *loop = new_loop();
+	struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER};
+	struct io_uring ring;
+	pthread_t thread;
+	void *res = NULL;
+	if (io_uring_queue_init_params(4, &ring, &params) == 0) { /* Linux 6.0 and later */
+		io_uring_queue_exit(&ring);
+		ck_assert_int_eq(pthread_create(&thread, NULL, run_main, loop), 0);
+		pthread_join(thread, &res);
+		ck_assert_int_eq((int)(intptr_t)res, -EEXIST);
+	}
+	loop_destroy(loop);
+}
+END_TEST
+
 TEST_MAIN("loop", quit_before_run_returns_at_once, quit_works_from_a_signal_handler,
 	  a_posted_op_is_called_once_for_many_posts, an_op_may_post_itself_and_starves_nobody,
 	  no_post_of_many_threads_is_lost, a_multishot_poll_reports_each_event, a_poll_once_reports_once,
@@ -517,4 +579,5 @@ TEST_MAIN("loop", quit_before_run_returns_at_once, quit_works_from_a_signal_hand
 	  errors_of_a_write_are_its_result, many_more_ops_than_entries_may_start_before_the_run,
 	  an_op_cancelled_before_the_run_is_told, release_takes_back_every_kind_without_a_call,
 	  release_keeps_what_others_completed, accept_gives_a_connection,
-	  a_timer_fires_when_armed_by_another_thread, a_host_without_io_uring_is_told_what_to_type)
+	  a_timer_fires_when_armed_by_another_thread, older_kernels_do_with_what_they_have,
+	  a_run_on_a_foreign_thread_is_refused, a_host_without_io_uring_is_told_what_to_type)
