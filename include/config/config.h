@@ -23,6 +23,7 @@ enum {
 };
 
 enum nested_mode { NESTED_AUTO, NESTED_OFF, NESTED_VMX, NESTED_SVM };
+enum on_reset { ON_RESET_RESTART, ON_RESET_EXIT };
 enum hugepages { HUGEPAGES_OFF, HUGEPAGES_2M, HUGEPAGES_1G };
 
 /* Where bytes of a serial port or of the debug console go. */
@@ -79,6 +80,7 @@ struct machine_config {
 	struct memory_config memory;
 	struct boot_config boot;
 	enum nested_mode nested;
+	enum on_reset on_reset; /* what becomes of the machine when its guest resets it */
 	struct chardev_config serial[CONFIG_SERIAL_MAX]; /* [0] is COM1 */
 	size_t serial_count;
 	struct device_config devices[CONFIG_DEVICES_MAX];

@@ -15,6 +15,12 @@ static const struct choice nested_words[] = {
 	{"auto", NESTED_AUTO}, {"off", NESTED_OFF}, {"vmx", NESTED_VMX}, {"svm", NESTED_SVM}, {NULL, 0},
 };
 
+static const struct choice on_reset_words[] = {
+	{"restart", ON_RESET_RESTART},
+	{"exit", ON_RESET_EXIT},
+	{NULL, 0},
+};
+
 static const struct choice hugepages_words[] = {
 	{"off", HUGEPAGES_OFF},
 	{"2M", HUGEPAGES_2M},
@@ -161,6 +167,10 @@ static const struct key machine_keys[] = {
 	 AT_CHOICE(struct machine_config, nested, nested_words),
 	 .fallback = "\"auto\"",
 	 .doc = "the virtualization that the guest sees; auto is what the host offers"},
+	{.name = "on_reset",
+	 AT_CHOICE(struct machine_config, on_reset, on_reset_words),
+	 .fallback = "\"restart\"",
+	 .doc = "when the guest resets the machine: boot again, or end aerie with exit code 0"},
 	{.name = "serial",
 	 AT_LIST(struct machine_config, serial, serial_count, serial_item),
 	 .fallback = "[\"stdio\"]",

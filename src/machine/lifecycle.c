@@ -136,6 +136,8 @@ int machine_run(struct machine *machine, int *ret_exit_code, struct err *err)
 			break;
 		}
 		enum machine_event event = machine_take_event(machine, ret_exit_code);
+		if (event == EVENT_RESET && machine->config->on_reset == ON_RESET_EXIT)
+			event = EVENT_END;
 		if (event == EVENT_CRASH)
 			r = err_set(err, -EIO, "the guest cannot go on (see the report above)");
 		else if (event == EVENT_RESET)
