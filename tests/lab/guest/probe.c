@@ -20,7 +20,15 @@ static int print_hypervisor(void)
 	memcpy(name, &ebx, 4);
 	memcpy(name + 4, &ecx, 4);
 	memcpy(name + 8, &edx, 4);
-	puts(strcmp(name, "KVMKVMKVM") == 0 ? "KVM" : name);
+	static const char *const known[][2] = {
+		{"KVMKVMKVM", "KVM"},	    {"TCGTCGTCGTCG", "TCG"}, {"Microsoft Hv", "Hyper-V"},
+		{"VMwareVMware", "VMware"}, {"XenVMMXenVMM", "Xen"},
+	};
+	const char *shown = name;
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (strcmp(name, known[i][0]) == 0)
+			shown = known[i][1];
+	puts(shown);
 	return 0;
 }
 

@@ -1,5 +1,6 @@
 """What each level boots: an initramfs that holds its script and, when there is a further level, aerie and that level's files."""
 import glob
+import hashlib
 import json
 import os
 import subprocess
@@ -44,9 +45,10 @@ def kernel(suite):
 
 
 def probe():
-    """The guest's helper program, built when its source is newer."""
-    source, binary = f"{HERE}/guest/probe.c", f"{CACHE}/probe"
-    if not os.path.exists(binary) or os.path.getmtime(binary) < os.path.getmtime(source):
+    """The guest's helper program, built once for each text of its source."""
+    source = f"{HERE}/guest/probe.c"
+    binary = f"{CACHE}/probe-{hashlib.sha256(read(source)).hexdigest()[:12]}"
+    if not os.path.exists(binary):
         subprocess.run(["cc", "-O2", "-static", "-s", "-o", f"{binary}.{os.getpid()}", source], check=True)
         os.rename(f"{binary}.{os.getpid()}", binary)
     return binary
