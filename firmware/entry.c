@@ -37,7 +37,7 @@ static int entry_write_page_tables(struct guest_memory *memory)
 	const uint64_t pml4_gpa = LAYOUT_BOOT_PAGE_TABLES_GPA;
 	const uint64_t pdpt_gpa = pml4_gpa + PAGE_BYTES;
 	const uint64_t directories_gpa = pdpt_gpa + PAGE_BYTES;
-	const uint64_t bytes = (2 + PAGE_DIRECTORIES) * PAGE_BYTES;
+	const uint64_t bytes = (2ULL + PAGE_DIRECTORIES) * PAGE_BYTES;
 
 	uint64_t *pml4 = guest_memory_at(memory, pml4_gpa, bytes);
 	if (!pml4)
@@ -48,7 +48,7 @@ static int entry_write_page_tables(struct guest_memory *memory)
 	pml4[0] = pdpt_gpa | PAGE_TABLE_FLAGS;
 	for (uint64_t i = 0; i < PAGE_DIRECTORIES; i++)
 		pdpt[i] = (directories_gpa + i * PAGE_BYTES) | PAGE_TABLE_FLAGS;
-	for (uint64_t i = 0; i < PAGE_DIRECTORIES * PAGE_ENTRIES; i++)
+	for (uint64_t i = 0; i < (uint64_t)PAGE_DIRECTORIES * PAGE_ENTRIES; i++)
 		directories[i] = i * 2 * MIB | PAGE_2M_FLAGS;
 	return 0;
 }

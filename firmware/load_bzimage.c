@@ -18,7 +18,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stddef.h>
-#include <string.h>
 
 enum {
 	SECTOR_BYTES = 512,
@@ -59,7 +58,7 @@ int bzimage_recognise(struct load *load, struct err *err)
 	return at_1fe.boot_flag == BOOT_FLAG && at_1fe.magic == HEADER_MAGIC;
 }
 
-/* The setup header into an otherwise empty zero page, exactly as long as it says it is. */
+/* The setup header into an empty zero page, exactly as long as it says it is. */
 static int bzimage_read_header(struct load *load, struct boot_params *ret, struct err *err)
 {
 	const char *path = load->kernel.path;
@@ -73,7 +72,6 @@ static int bzimage_read_header(struct load *load, struct boot_params *ret, struc
 		return err_set(err, -EINVAL,
 			       "%s: setup header ends at 0x%" PRIx64 ", past the 0x%x that a zero page has",
 			       path, end, HEADER_END_MAX);
-	memset(ret, 0, sizeof(*ret));
 	r = image_read(&load->kernel, HEADER_OFFSET, (uint8_t *)ret + HEADER_OFFSET, end - HEADER_OFFSET,
 		       "the setup header", err);
 	if (r)
@@ -199,7 +197,7 @@ static void bzimage_fill_e820(const struct e820 *map, struct boot_params *params
 
 int bzimage_load(struct load *load, struct cpu_boot *ret, struct err *err)
 {
-	struct boot_params params;
+	struct boot_params params = {0};
 	uint64_t kernel_gpa = 0;
 	int r = bzimage_read_header(load, &params, err);
 	if (r == 0)

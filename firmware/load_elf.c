@@ -187,7 +187,7 @@ int elf_find_note(const struct image *image, const struct elf_kernel *elf, const
 		  uint64_t *ret_value, struct err *err)
 {
 	for (uint32_t i = 0; i < elf->segment_count; i++) {
-		struct elf_segment segment;
+		struct elf_segment segment = {0};
 		int r = elf_read_segment(image, elf, i, &segment, err);
 		if (r == 0 && segment.type == PT_NOTE)
 			r = elf_find_note_in(image, &segment, owner, type, ret_value, err);
@@ -213,7 +213,7 @@ static int elf_load_segment(struct load *load, uint32_t index, const struct elf_
 int elf_load(struct load *load, const struct elf_kernel *elf, struct err *err)
 {
 	for (uint32_t i = 0; i < elf->segment_count; i++) {
-		struct elf_segment segment;
+		struct elf_segment segment = {0};
 		int r = elf_read_segment(&load->kernel, elf, i, &segment, err);
 		if (r == 0 && segment.type == PT_LOAD && segment.memory_bytes)
 			r = elf_load_segment(load, i, &segment, err);
@@ -226,7 +226,7 @@ int elf_load(struct load *load, const struct elf_kernel *elf, struct err *err)
 int elf_has_byte(const struct image *image, const struct elf_kernel *elf, uint64_t gpa, struct err *err)
 {
 	for (uint32_t i = 0; i < elf->segment_count; i++) {
-		struct elf_segment segment;
+		struct elf_segment segment = {0};
 		int r = elf_read_segment(image, elf, i, &segment, err);
 		if (r)
 			return r;
@@ -240,7 +240,7 @@ int elf_has_byte(const struct image *image, const struct elf_kernel *elf, uint64
 int elf_entry_gpa(const struct image *image, const struct elf_kernel *elf, uint64_t *ret_gpa, struct err *err)
 {
 	for (uint32_t i = 0; i < elf->segment_count; i++) {
-		struct elf_segment segment;
+		struct elf_segment segment = {0};
 		int r = elf_read_segment(image, elf, i, &segment, err);
 		if (r)
 			return r;

@@ -88,8 +88,7 @@ struct multiboot_memory {
 } __attribute__((packed));
 static_assert(sizeof(struct multiboot_memory) == 24, "multiboot memory map entry");
 
-/* 1: found, at `ret_offset` of the file. `ret` has zeros for what the search area or the file does not hold.
- */
+/* 1: found, at `ret_offset` of the file. Without flag 16 the address fields of `ret` stay as they are. */
 static int multiboot_find_header(const struct image *image, struct multiboot_header *ret,
 				 uint64_t *ret_offset, struct err *err)
 {
@@ -110,7 +109,6 @@ static int multiboot_find_header(const struct image *image, struct multiboot_hea
 				       "%s: the multiboot header at offset %zu does not end in the first 8 "
 				       "KiB of the file",
 				       image->path, at);
-		*ret = (struct multiboot_header){0};
 		memcpy(ret, start + at, header_bytes);
 		*ret_offset = at;
 		return 1;
@@ -120,7 +118,7 @@ static int multiboot_find_header(const struct image *image, struct multiboot_hea
 
 int multiboot_recognise(struct load *load, struct err *err)
 {
-	struct multiboot_header header;
+	struct multiboot_header header = {0};
 	uint64_t offset = 0;
 	return multiboot_find_header(&load->kernel, &header, &offset, err);
 }
@@ -197,7 +195,7 @@ static int multiboot_load_elf(struct load *load, uint64_t *ret_entry, struct err
 
 static int multiboot_load_kernel(struct load *load, uint64_t *ret_entry, struct err *err)
 {
-	struct multiboot_header header;
+	struct multiboot_header header = {0};
 	uint64_t offset = 0;
 	int r = multiboot_find_header(&load->kernel, &header, &offset, err);
 	if (r < 0)

@@ -60,7 +60,7 @@ static int pvh_find_entry(const struct image *image, struct elf_kernel *elf, uin
 
 int pvh_recognise(struct load *load, struct err *err)
 {
-	struct elf_kernel elf;
+	struct elf_kernel elf = {0};
 	uint64_t entry = 0;
 	return pvh_find_entry(&load->kernel, &elf, &entry, err);
 }
