@@ -188,8 +188,8 @@ static void push_rx(struct uart_regs *regs, uint8_t byte, uint8_t errors)
 	}
 	regs->rx[regs->rx_count] = byte;
 	regs->rx_errors[regs->rx_count] = errors;
-	if (regs->rx_count++ == 0)
-		reveal_errors(regs);
+	regs->rx_count++;
+	reveal_errors(regs);
 }
 
 static uint8_t pop_rx(struct uart_regs *regs)
@@ -271,7 +271,7 @@ static void write_fcr(struct uart_regs *regs, uint8_t value)
 		regs->tx_count = 0;
 		regs->thre_interrupt = true;
 	}
-	regs->fcr = value & FCR_ENABLE ? value & FCR_KEPT : 0;
+	regs->fcr = value & FCR_KEPT;
 }
 
 /* 8.7 and 8.8: in loop-back the modem inputs are our own outputs. A change of an input sets its delta bit. */

@@ -17,7 +17,7 @@ struct chardev {
 	uint8_t sent[4096];
 	size_t sent_count;
 	size_t takes; /* how many bytes it still takes */
-	unsigned ready_calls;
+	unsigned ready_calls, write_calls;
 	bool alive;
 };
 
@@ -52,6 +52,7 @@ void chardev_attach(struct chardev *chardev, const struct chardev_user *user, vo
 size_t chardev_write(struct chardev *chardev, const void *data, size_t len)
 {
 	size_t taken = len < chardev->takes ? len : chardev->takes;
+	chardev->write_calls++;
 	ck_assert_uint_le(chardev->sent_count + taken, sizeof(chardev->sent));
 	memcpy(chardev->sent + chardev->sent_count, data, taken);
 	chardev->sent_count += taken;
@@ -253,6 +254,9 @@ START_TEST(the_thre_interrupt_comes_and_goes_as_linux_probes_it)
 	ck_assert(!irq(&bench));
 	ck_assert_uint_eq(in(&bench, IIR), 0x01);
 
+	out(&bench, IER, 0x02); /* nothing new in that */
+	ck_assert_uint_eq(in(&bench, IIR), 0x01);
+
 	/* serial8250_THRE_test: off and on again must tell again. */
 	out(&bench, IER, 0x00);
 	out(&bench, IER, 0x02);
@@ -288,7 +292,11 @@ START_TEST(a_slow_reader_holds_the_transmitter)
 		out(&bench, THR, (uint8_t)c);
 		ck_assert_uint_eq(in(&bench, LSR), 0x00);
 	}
-	out(&bench, THR, '!'); /* beyond the FIFO: lost, since the guest did not look */
+	ck_assert_uint_eq(wire.write_calls, 2); /* it was told once that there is no room */
+	out(&bench, IER, 0x00);
+	out(&bench, IER, 0x02);
+	ck_assert_uint_eq(in(&bench, IIR), 0xc1); /* not empty */
+	out(&bench, THR, '!');			  /* beyond the FIFO: lost, since the guest did not look */
 	ck_assert_uint_eq(in(&bench, IIR), 0xc1);
 	wire.takes = 10;
 	wire.user->writable(wire.owner);
@@ -302,6 +310,21 @@ START_TEST(a_slow_reader_holds_the_transmitter)
 	ck_assert_sent("0abcdefghijklmnop");
 	wire.user->writable(wire.owner); /* nothing waits: no interrupt out of thin air */
 	ck_assert_uint_eq(in(&bench, IIR), 0xc1);
+	bench_finish(&bench);
+}
+END_TEST
+
+START_TEST(a_byte_that_waits_ends_the_thre_interrupt)
+{
+	struct bench bench;
+	bench_init(&bench);
+	out(&bench, MCR, 0x08);
+	out(&bench, IER, 0x02);
+	ck_assert(irq(&bench));
+	wire.takes = 0;
+	out(&bench, THR, 'x');
+	ck_assert(!irq(&bench));
+	ck_assert_uint_eq(in(&bench, IIR), 0x01);
 	bench_finish(&bench);
 }
 END_TEST
@@ -475,9 +498,9 @@ START_TEST(loop_back_turns_the_uart_on_itself)
 		out(&bench, MCR, cases[i].mcr);
 		ck_assert_uint_eq(in(&bench, MSR), cases[i].msr);
 	}
+	ck_assert_uint_eq(type("x"), 0); /* waits outside */
 	out(&bench, THR, 'L');
 	ck_assert_sent("");
-	ck_assert_uint_eq(type("x"), 0); /* waits outside */
 	ck_assert_uint_eq(in(&bench, RBR), 'L');
 	unsigned before = wire.ready_calls;
 	out(&bench, MCR, 0x00);
@@ -510,10 +533,33 @@ START_TEST(a_break_is_a_zero_with_its_error)
 }
 END_TEST
 
+START_TEST(without_fifos_a_break_has_no_fifo_error)
+{
+	struct bench bench;
+	bench_init(&bench);
+	wire.user->send_break(wire.owner);
+	ck_assert_uint_eq(in(&bench, LSR), 0x71);
+	bench_finish(&bench);
+}
+END_TEST
+
 START_TEST(fcr_needs_its_enable_and_clears)
 {
 	struct bench bench;
 	bench_init(&bench);
+	type("a");
+	wire.takes = 0;
+	out(&bench, THR, 'x');
+	out(&bench, FCR, 0x06); /* without bit 0 nothing is cleared either */
+	ck_assert_uint_eq(in(&bench, LSR), 0x01);
+	out(&bench, FCR, 0x01); /* on: empties both */
+	ck_assert_uint_eq(in(&bench, LSR), 0x60);
+	out(&bench, IER, 0x02);
+	in(&bench, IIR);
+	out(&bench, FCR, 0x05); /* there was nothing to clear, so there is nothing to tell */
+	ck_assert_uint_eq(in(&bench, IIR), 0xc1);
+	out(&bench, IER, 0);
+	out(&bench, FCR, 0);
 	out(&bench, FCR, 0xc0); /* without bit 0 nothing is programmed */
 	ck_assert_uint_eq(in(&bench, IIR), 0x01);
 	out(&bench, FCR, 0xc1);
@@ -663,6 +709,22 @@ static size_t field_offset(const char *name)
 	ck_abort_msg("no field %s", name);
 }
 
+START_TEST(restore_accepts_whatever_a_guest_can_write)
+{
+	struct bench bench;
+	bench_init(&bench);
+	uint8_t saved[256];
+	for (unsigned value = 0; value < 256; value++) {
+		for (unsigned reg = 0; reg < 8; reg++)
+			out(&bench, reg, (uint8_t)value);
+		uart_class.save(bench.device, saved);
+		int res = uart_class.restore(bench.device, saved, &bench.fake.err);
+		ck_assert_msg(res == 0, "0x%x: %s", value, bench.fake.err.text);
+	}
+	bench_finish(&bench);
+}
+END_TEST
+
 START_TEST(restore_refuses_what_no_16550_can_hold_and_changes_nothing)
 {
 	static const struct {
@@ -758,12 +820,14 @@ TEST_MAIN("uart", reset_values_are_those_of_table_one, registers_keep_only_the_b
 	  dlab_turns_data_and_ier_into_the_divisor, a_16_bit_access_is_two_registers,
 	  a_byte_that_leaves_costs_no_interrupt_call_when_polled, out2_connects_the_interrupt,
 	  the_thre_interrupt_comes_and_goes_as_linux_probes_it, a_slow_reader_holds_the_transmitter,
-	  without_fifos_one_byte_waits, the_trigger_level_parts_data_from_timeout,
-	  a_driver_of_one_byte_an_interrupt_gets_an_edge_for_each, reading_makes_room_known,
-	  priorities_are_those_of_table_four, each_interrupt_has_its_own_enable,
+	  without_fifos_one_byte_waits, a_byte_that_waits_ends_the_thre_interrupt,
+	  the_trigger_level_parts_data_from_timeout, a_driver_of_one_byte_an_interrupt_gets_an_edge_for_each,
+	  reading_makes_room_known, priorities_are_those_of_table_four, each_interrupt_has_its_own_enable,
 	  without_fifos_an_overrun_overwrites, loop_back_turns_the_uart_on_itself,
-	  a_break_is_a_zero_with_its_error, fcr_needs_its_enable_and_clears, linux_autoconfig_finds_a_16550a,
-	  com1_and_com3_share_their_interrupt, restore_brings_back_registers_level_and_waiting_bytes,
+	  a_break_is_a_zero_with_its_error, without_fifos_a_break_has_no_fifo_error,
+	  restore_accepts_whatever_a_guest_can_write, fcr_needs_its_enable_and_clears,
+	  linux_autoconfig_finds_a_16550a, com1_and_com3_share_their_interrupt,
+	  restore_brings_back_registers_level_and_waiting_bytes,
 	  restore_refuses_what_no_16550_can_hold_and_changes_nothing,
 	  a_failed_create_names_the_port_and_leaves_nothing, there_are_as_many_as_the_config_lists,
 	  threads_may_meet)
