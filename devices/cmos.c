@@ -152,8 +152,8 @@ static uint64_t cmos_period_ticks(const struct cmos_regs *regs)
 /* How many periodic flags there have been: the periods are taken from the same chain as the seconds. */
 static uint64_t cmos_periods(const struct cmos_regs *regs, const struct cmos_now *now)
 {
-	uint64_t ticks = cmos_period_ticks(regs);
-	return ticks ? (uint64_t)((unsigned __int128)now->local_ns * CRYSTAL_HZ / (ticks * NS_PER_SECOND))
+	unsigned __int128 ticks = cmos_period_ticks(regs);
+	return ticks ? (uint64_t)(now->local_ns * (unsigned __int128)CRYSTAL_HZ / (ticks * NS_PER_SECOND))
 		     : 0;
 }
 
@@ -470,9 +470,9 @@ static void cmos_save(struct device *device, void *regs)
 	pthread_mutex_unlock(&cmos->lock);
 }
 
-static bool in_limits(uint64_t seconds)
+static bool in_limits(uint64_t seconds, int64_t limit)
 {
-	return (int64_t)seconds >= -SECONDS_LIMIT && (int64_t)seconds <= SECONDS_LIMIT;
+	return (int64_t)seconds >= -limit && (int64_t)seconds <= limit;
 }
 
 static int cmos_restore(struct device *device, const void *regs, struct err *err)
@@ -486,7 +486,7 @@ static int cmos_restore(struct device *device, const void *regs, struct err *err
 		return err_set(err, -EINVAL, "cmos: flags %#x has unknown bits", saved->flags);
 	if (saved->phase_ns >= NS_PER_SECOND)
 		return err_set(err, -EINVAL, "cmos: phase-ns %u is more than a second", saved->phase_ns);
-	if (!in_limits(saved->offset_s) || !in_limits(saved->updated_s))
+	if (!in_limits(saved->offset_s, SECONDS_LIMIT) || !in_limits(saved->updated_s, 2 * SECONDS_LIMIT))
 		return err_set(err, -EINVAL, "cmos: offset-s or updated-s is beyond the year 9999");
 	cmos_assign(container_of(device, struct cmos, base), saved);
 	return 0;
