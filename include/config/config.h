@@ -68,10 +68,128 @@ struct debug_config {
 	struct chardev_config console; /* valid with has_console */
 };
 
-/* One entry of "devices". No type exists yet, so the list is always empty; each new type adds its own struct
- * here. */
+/* Token bucket limits; 0: none. */
+struct rate_config {
+	uint64_t bytes_per_second;
+	uint32_t ops_per_second;
+};
+
+/* What every device on the PCI bus has. */
+struct pci_place_config {
+	uint32_t slot;	   /* 1 to 31; 0: the first free one */
+	uint32_t iothread; /* 0: one is chosen; N: the Nth I/O thread */
+};
+
+enum disk_format { DISK_RAW, DISK_QCOW2 };
+enum disk_cache { DISK_WRITEBACK, DISK_WRITETHROUGH };
+enum disk_on_error { DISK_REPORT, DISK_RETRY };
+
+struct disk_config {
+	struct pci_place_config place;
+	const char *path;
+	enum disk_format format;
+	enum disk_cache cache;
+	enum disk_on_error on_error; /* RETRY: keep the request until the host can do it (disk full) */
+	bool read_only;
+	bool direct;	     /* O_DIRECT */
+	bool discard;	     /* the guest's discards reach the host (default true) */
+	const char *serial;  /* "" when absent; at most 20 bytes */
+	uint32_t queues;     /* 0: one for each vCPU, at most 16 */
+	uint32_t queue_size; /* a power of two */
+	uint32_t block_size; /* logical, bytes: 512 or 4096 */
+	struct rate_config rate;
+};
+
+enum net_backend { NET_TAP, NET_PASST, NET_UNIX };
+
+struct net_config {
+	struct pci_place_config place;
+	enum net_backend backend;
+	const char *tap;     /* interface name, made when it does not exist; NULL when fd is given */
+	uint32_t tap_fd;     /* an inherited descriptor; 0: none */
+	const char *path;    /* PASST: its socket; UNIX: the socket that two machines share */
+	const char *mac;     /* NULL: made from the machine's name and slot */
+	uint32_t mtu;	     /* 0: not told to the guest */
+	uint32_t queues;     /* pairs; TAP only, else 1 */
+	uint32_t queue_size; /* a power of two */
+	bool offload;	     /* checksum and segmentation offload (TAP; default true) */
+	struct rate_config rate;
+};
+
+enum { CONFIG_CONSOLE_PORTS_MAX = 8 };
+
+struct console_config {
+	struct pci_place_config place;
+	struct chardev_config ports[CONFIG_CONSOLE_PORTS_MAX]; /* [0] is the console (hvc0) */
+	size_t port_count;
+};
+
+struct rng_config {
+	struct pci_place_config place;
+	struct rate_config rate;
+};
+
+struct balloon_config {
+	struct pci_place_config place;
+	bool deflate_on_oom;	  /* default true */
+	bool free_page_reporting; /* default true */
+	uint64_t size_bytes;	  /* what the balloon should hold from the start; 0: nothing */
+};
+
+struct vsock_config {
+	struct pci_place_config place;
+	uint32_t cid;	  /* the guest's, at least 3 */
+	const char *path; /* the UNIX socket for host-initiated connections; PATH_PORT for the guest's */
+};
+
+struct pmem_config {
+	struct pci_place_config place;
+	const char *path;
+	uint64_t size_bytes; /* 0: the file's */
+	bool read_only;
+};
+
+enum vhost_user_kind { VHOST_USER_BLK, VHOST_USER_NET, VHOST_USER_FS };
+
+struct vhost_user_config {
+	struct pci_place_config place;
+	enum vhost_user_kind kind;
+	const char *path; /* the back end's socket; needs memory.shared */
+	const char *tag;  /* FS: mount tag, at most 36 bytes */
+	const char *mac;  /* NET: as above */
+	uint32_t queues;
+	uint32_t queue_size;
+};
+
+enum device_type {
+	DEVICE_DISK,
+	DEVICE_NET,
+	DEVICE_CONSOLE,
+	DEVICE_RNG,
+	DEVICE_BALLOON,
+	DEVICE_VSOCK,
+	DEVICE_PMEM,
+	DEVICE_VHOST_USER
+};
+
+/* One entry of "devices". */
 struct device_config {
-	unsigned type;
+	enum device_type type;
+	union {
+		struct disk_config disk;
+		struct net_config net;
+		struct console_config console;
+		struct rng_config rng;
+		struct balloon_config balloon;
+		struct vsock_config vsock;
+		struct pmem_config pmem;
+		struct vhost_user_config vhost_user;
+	};
+};
+
+struct io_config {
+	uint32_t threads; /* 0: one for each vCPU, at most 4 */
+	uint32_t poll_us; /* busy-poll this long before sleeping; 0: never */
 };
 
 struct machine_config {
@@ -85,6 +203,7 @@ struct machine_config {
 	size_t serial_count;
 	struct device_config devices[CONFIG_DEVICES_MAX];
 	size_t device_count;
+	struct io_config io;
 	struct debug_config debug;
 };
 

@@ -14,8 +14,11 @@
 #include "bus/bus.h"
 #include "config/config.h"
 #include "devices/chardev.h"
+#include "devices/pci.h"
+#include "host/iothread.h"
 #include "host/loop.h"
 #include "irq/irq.h"
+#include "memory/memory.h"
 #include "state/state.h"
 
 /* What a device may ask of the machine. Any thread; returns at once, the machine acts after the access. */
@@ -29,7 +32,14 @@ enum machine_request {
 struct device_services {
 	struct bus *bus;
 	struct irq_sink *irq;
-	struct loop *loop;
+	struct loop *loop; /* the machine's own thread: legacy devices, consoles, timers */
+	struct guest_memory *memory;
+	int vm_fd; /* for devices with memory slots of their own (pmem); -1 without KVM */
+	struct pci_bus *pci;
+	/* The I/O threads. A device that its config does not place takes io_threads[index % io_thread_count].
+	 */
+	struct iothread **io_threads;
+	size_t io_thread_count;
 	void (*request)(void *owner, enum machine_request request, int exit_code);
 	void *request_owner;
 	struct console_keys keys;

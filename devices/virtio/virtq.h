@@ -1,0 +1,93 @@
+/*
+ * Virtqueues: split and packed rings (VIRTIO 1.3, 2.7 and 2.8). Knows guest memory and rings, nothing of
+ * transports, notifications or devices. One thread uses a queue.
+ *
+ * Everything in the ring is the guest's and may change while we look: descriptors are copied once, every walk
+ * is bounded by the queue size, every buffer must be wholly RAM. A broken ring is -EPROTO, from then on for
+ * ever (until virtq_init): the device then needs a reset.
+ */
+#ifndef AERIE_DEVICES_VIRTIO_VIRTQ_H
+#define AERIE_DEVICES_VIRTIO_VIRTQ_H
+
+#include "memory/memory.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+enum { VIRTQ_SIZE_MAX = 1024 };
+
+/* Where the driver has put it, and what was negotiated. */
+struct virtq_setup {
+	uint16_t size;	     /* split: a power of two; 1 to VIRTQ_SIZE_MAX */
+	uint64_t desc_gpa;   /* descriptor table, or the packed ring */
+	uint64_t driver_gpa; /* available ring, or the driver's event suppression */
+	uint64_t device_gpa; /* used ring, or the device's event suppression */
+	bool packed;	     /* VIRTIO_F_RING_PACKED */
+	bool indirect;	     /* VIRTIO_F_INDIRECT_DESC */
+	bool event_idx;	     /* VIRTIO_F_EVENT_IDX */
+	bool in_order;	     /* VIRTIO_F_IN_ORDER */
+};
+
+/* What must survive a save: indices only, the rest is the guest's memory (VIRTIO 1.3, 2.8.10 for packed
+ * wraps). */
+struct virtq_position {
+	uint16_t next_avail;
+	uint16_t next_used;
+	bool avail_wrap; /* packed */
+	bool used_wrap;
+};
+
+struct virtq {
+	const struct guest_memory *memory; /* borrowed */
+	struct virtq_setup setup;
+	struct virtq_position at;
+	uint16_t signalled_used; /* used index at the last interrupt, for event_idx */
+	bool signalled_valid;
+	bool broken;
+	uint16_t in_flight; /* popped and not pushed: never more than size */
+};
+
+/* One request: buffers that the device reads, then those it writes, as host pointers into guest RAM. */
+struct virtq_chain {
+	uint16_t head;	     /* id to push */
+	uint16_t desc_count; /* packed: ring slots it took */
+	uint16_t read_count; /* iov[0 .. read_count) are the driver's to read from */
+	uint16_t write_count;
+	uint64_t read_bytes, write_bytes;
+	uint16_t iov_max;  /* capacity of iov, set by the owner */
+	struct iovec *iov; /* the owner's */
+};
+
+/* Checks addresses, alignment and size; -EINVAL with nothing changed. `position` NULL: from the beginning. */
+int virtq_init(struct virtq *vq, const struct guest_memory *memory, const struct virtq_setup *setup,
+	       const struct virtq_position *position);
+
+/*
+ * The next request into `chain` (its iov and iov_max set). 1 got one; 0 none; -EPROTO broken, also when a
+ * chain has more than iov_max buffers.
+ */
+int virtq_pop(struct virtq *vq, struct virtq_chain *chain);
+
+/* Give it back with `written` bytes; in any order. Visible to the driver at once. */
+int virtq_push(struct virtq *vq, const struct virtq_chain *chain, uint32_t written);
+
+/* After pushes: does the driver want an interrupt for what is new since the last time it was told so? */
+bool virtq_should_interrupt(struct virtq *vq);
+
+/*
+ * Tell the driver whether we want doorbells. After turning them on, true means that requests came in between:
+ * pop again, a doorbell may not come.
+ */
+bool virtq_enable_doorbell(struct virtq *vq);
+void virtq_disable_doorbell(struct virtq *vq);
+
+/* Is a request waiting? Without taking it. */
+bool virtq_has_request(const struct virtq *vq);
+
+/* Copies between a chain's buffers and flat memory, from `offset`; returns the bytes copied (short at the
+ * end). */
+size_t virtq_chain_read(const struct virtq_chain *chain, size_t offset, void *dst, size_t len);
+size_t virtq_chain_write(const struct virtq_chain *chain, size_t offset, const void *src, size_t len);
+
+#endif

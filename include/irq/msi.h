@@ -1,0 +1,20 @@
+/*
+ * Message-signalled interrupts: an address and a value that the guest chose, written by a device
+ * (PCI 3.0, 6.8). Behind the sink is KVM_SIGNAL_MSI, or a recorder in a test.
+ */
+#ifndef AERIE_IRQ_MSI_H
+#define AERIE_IRQ_MSI_H
+
+#include <stdint.h>
+
+struct msi_sink {
+	/* Any thread. A message to nowhere is the guest's mistake and is dropped. */
+	void (*signal)(struct msi_sink *sink, uint64_t address, uint32_t data);
+	/*
+	 * For devices whose work is done elsewhere (vhost-user): from now on each write to `event_fd` is this
+	 * message, without us. Replaces what was there; address 0 takes it away. 0 or -errno.
+	 */
+	int (*attach)(struct msi_sink *sink, int event_fd, uint64_t address, uint32_t data);
+};
+
+#endif
