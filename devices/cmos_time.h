@@ -5,6 +5,8 @@
 #ifndef AERIE_DEVICES_CMOS_TIME_H
 #define AERIE_DEVICES_CMOS_TIME_H
 
+#include "base/layout.h"
+
 #include <stdint.h>
 
 enum {
@@ -18,7 +20,7 @@ enum {
 	CMOS_DAY = 0x07,
 	CMOS_MONTH = 0x08,
 	CMOS_YEAR = 0x09,
-	CMOS_CENTURY = 0x32,
+	CMOS_CENTURY = LAYOUT_CMOS_CENTURY,
 	CMOS_BYTES = 128,
 
 	/* Bits of register B that say how the bytes are to be read. */
