@@ -92,9 +92,8 @@ enum {
 	FADT_MINOR_REVISION = 5,
 	FADT_WBINVD = 1 << 0,
 	FADT_PROC_C1 = 1 << 2,
-	FADT_SLP_BUTTON =
-		1 << 5, /* set: there is no fixed sleep button. PWR_BUTTON (bit 4) clear: there is one */
-	FADT_FIX_RTC = 1 << 6, /* set: the RTC's wake status is not in the fixed registers */
+	FADT_SLP_BUTTON = 1 << 5, /* set: no fixed sleep button; PWR_BUTTON (4) clear: there is one */
+	FADT_FIX_RTC = 1 << 6,	  /* set: the RTC's wake status is not in the fixed registers */
 	FADT_TMR_VAL_EXT = 1 << 8,
 	FADT_RESET_REG_SUP = 1 << 10,
 
@@ -222,8 +221,7 @@ static struct acpi_gas acpi_port(uint16_t port, uint8_t bytes, uint8_t access)
 static size_t acpi_write_fadt(struct writer *w, size_t facs, size_t dsdt)
 {
 	struct acpi_fadt fadt = {
-		.facs = (uint32_t)acpi_gpa(
-			facs), /* X_FIRMWARE_CTRL is for one above 4 GiB: only one may be set */
+		.facs = (uint32_t)acpi_gpa(facs), /* and no X_FIRMWARE_CTRL: that is for one above 4 GiB */
 		.dsdt = (uint32_t)acpi_gpa(dsdt),
 		.x_dsdt = acpi_gpa(dsdt),
 		.sci_int = LAYOUT_GSI_SCI,
@@ -280,8 +278,7 @@ static void madt_write_override(struct writer *w, uint8_t irq, uint32_t gsi, uin
 	write_le16(w, flags);
 }
 
-/* NMI arrives at LINT1 of every processor: one entry for all that have a LAPIC entry, one for those with
- * x2APIC. */
+/* NMI arrives at LINT1 of every processor: one entry for those with LAPIC entries, one for the others. */
 static void madt_write_nmi(struct writer *w, bool has_x2apic)
 {
 	write_u8(w, MADT_LAPIC_NMI);
@@ -323,8 +320,7 @@ static size_t acpi_write_madt(const struct machine_config *config, struct writer
 	return opened;
 }
 
-/* RSDT and XSDT differ in the width of their pointers; old kernels and many small test programs read only the
- * RSDT. */
+/* RSDT and XSDT differ in the width of their pointers; many small test programs read only the RSDT. */
 static size_t acpi_write_root(struct writer *w, const char signature[4], size_t pointer_bytes,
 			      const size_t *tables, size_t count)
 {

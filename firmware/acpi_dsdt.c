@@ -26,8 +26,8 @@ static void dsdt_crs(struct writer *w, struct writer *resources)
 	aml_resources(w, resources);
 }
 
-/* \_S5: the sleep type for PM1a (and for PM1b, which we lack), then two reserved (7.4.2). There are no S1 to
- * S4. */
+/* \_S5: the sleep type for PM1a, for PM1b (which we lack), and two reserved (7.4.2). There are no S1 to S4.
+ */
 static void dsdt_write_s5(struct writer *w)
 {
 	aml_name(w, "_S5_");

@@ -117,8 +117,7 @@ static uint32_t hex_digit(char c)
 	return (uint32_t)(c <= '9' ? c - '0' : c - 'A' + 10);
 }
 
-/* 19.6.38: three letters of five bits and four hexadecimal digits, as 32 bits with the first letter first in
- * memory. */
+/* 19.6.38: three letters of five bits, four hexadecimal digits; the first letter first in memory. */
 void aml_eisa_id(struct writer *w, const char *id)
 {
 	uint32_t bits = 0;

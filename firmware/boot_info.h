@@ -14,8 +14,7 @@ struct boot_info {
 	struct writer strings;
 };
 
-/* Takes the places of the low structures, so that no segment can lie there: call it before loading the
- * kernel. */
+/* Takes the places of the low structures: before the kernel is loaded, so that no segment can lie there. */
 int boot_info_open(struct load *load, struct boot_info *ret, struct err *err);
 
 /* Answers the address of the copy; alignment is 8. */

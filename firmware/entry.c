@@ -73,8 +73,7 @@ int entry_protected(struct guest_memory *memory, uint64_t rip, uint64_t rax, uin
 	*ret = (struct cpu_boot){
 		.mode = CPU_BOOT_PROTECTED,
 		.rip = rip,
-		.rsp = LAYOUT_BOOT_STACK_GPA, /* neither protocol promises a stack; a kernel may load over it
-					       */
+		.rsp = LAYOUT_BOOT_STACK_GPA, /* a courtesy that a kernel may load over */
 		.rax = rax,
 		.rbx = rbx,
 		.code_selector = SELECTOR_CODE32,

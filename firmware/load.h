@@ -1,7 +1,4 @@
-/*
- * What the boot loaders share. A format is a row of the table in firmware.c: how to recognise it, how to load
- * it.
- */
+/* What the boot loaders share. A format is a row in firmware.c: how to recognise it, how to load it. */
 #ifndef AERIE_FIRMWARE_LOAD_H
 #define AERIE_FIRMWARE_LOAD_H
 
@@ -21,8 +18,12 @@ struct load {
 	struct places places;
 };
 
-/* 1: the kernel is of this format; 0: it is not; negative: it pretends to be, and is refused with a reason.
- */
+static inline uint64_t align_up(uint64_t value, uint64_t power_of_two)
+{
+	return (value + power_of_two - 1) & ~(power_of_two - 1);
+}
+
+/* 1: the kernel is of this format; 0: it is not; negative: it pretends to be, and is refused. */
 int bzimage_recognise(struct load *load, struct err *err);
 int pvh_recognise(struct load *load, struct err *err);
 int multiboot_recognise(struct load *load, struct err *err);
@@ -43,7 +44,7 @@ struct load_file {
 	const char *cmdline; /* "" when absent */
 };
 
-/* Put all of `ret->path` into a free place. `what` names it in messages. */
+/* Put all of `file->path` into a free place. `what` names it in messages. */
 int load_file(struct load *load, struct load_file *file, enum place_end where, uint64_t limit_gpa,
 	      const char *what, struct err *err);
 

@@ -109,56 +109,67 @@ static int bzimage_check_header(const struct load *load, const struct setup_head
 	return 0;
 }
 
-static uint64_t align_up(uint64_t value, uint64_t power_of_two)
-{
-	return (value + power_of_two - 1) & ~(power_of_two - 1);
-}
-
-/*
- * Take a place for the kernel and read it there. It needs init_size bytes from where it runs until it has
- * seen the memory map, and prefers pref_address: the one place from which it will not move itself. If that is
- * not to be had, a relocatable kernel goes as low as it may.
+/* Where the protected-mode kernel is in the file: all that follows the setup, at least what syssize promises.
  */
-static int bzimage_load_kernel(struct load *load, const struct setup_header *hdr, uint64_t *ret_gpa,
-			       struct err *err)
+static int bzimage_find_kernel(const struct image *image, const struct setup_header *hdr,
+			       uint64_t *ret_offset, uint64_t *ret_size, struct err *err)
 {
-	uint64_t setup_sects =
-		hdr->setup_sects ? hdr->setup_sects : 4; /* 0 means 4: boot.rst, "setup_sects" */
-	uint64_t offset = (setup_sects + 1) * SECTOR_BYTES;
-	uint64_t promised = (uint64_t)hdr->syssize * 16;
-	if (offset >= load->kernel.size || load->kernel.size - offset < promised)
+	const uint64_t sectors = hdr->setup_sects ? hdr->setup_sects : 4; /* boot.rst, "setup_sects" */
+	const uint64_t offset = (sectors + 1) * SECTOR_BYTES;
+	const uint64_t promised = (uint64_t)hdr->syssize * 16;
+	if (offset >= image->size || image->size - offset < promised)
 		return err_set(err, -EINVAL,
 			       "%s: truncated: its header promises %" PRIu64 " bytes of kernel from %" PRIu64
 			       ", the file ends at %" PRIu64,
-			       load->kernel.path, promised, offset, load->kernel.size);
-	uint64_t size = load->kernel.size - offset;
-	if (size <= ENTRY_64_OFFSET)
+			       image->path, promised, offset, image->size);
+	*ret_offset = offset;
+	*ret_size = image->size - offset;
+	if (*ret_size <= ENTRY_64_OFFSET)
 		return err_set(err, -EINVAL, "%s: truncated: the kernel ends before its 64-bit entry",
-			       load->kernel.path);
-	uint64_t room = hdr->init_size > size ? hdr->init_size : size;
-
-	int r = -EINVAL;
-	uint64_t gpa = hdr->pref_address;
-	struct err preferred = ERR_INIT;
-	if (gpa >= LAYOUT_KERNEL_GPA)
-		r = places_take(&load->places, gpa, room, &preferred, "the kernel");
-	else
-		err_set(&preferred, -EINVAL, "pref_address 0x%" PRIx64 " is below 1 MiB", gpa);
-	if (r && hdr->relocatable_kernel) {
-		gpa = align_up(LAYOUT_KERNEL_GPA, hdr->kernel_alignment);
-		r = places_take(&load->places, gpa, room, err, "the kernel");
-	} else if (r) {
-		err_set(err, r, "%s (and it is not relocatable)", preferred.text);
-	}
-	if (r)
-		return err_prepend(err, "%s", load->kernel.path);
-	*ret_gpa = gpa;
-	return image_read(&load->kernel, offset, guest_memory_at(load->memory, gpa, size), size, "the kernel",
-			  err);
+			       image->path);
+	return 0;
 }
 
-/* Everything a boot loader has to fill in ("Details of header fields", those of type "write" and "modify").
+/*
+ * The kernel prefers pref_address: the one place from which it will not move itself. If that is not to be
+ * had, a relocatable kernel goes as low as it may.
  */
+static int bzimage_take_place(struct load *load, const struct setup_header *hdr, uint64_t bytes,
+			      uint64_t *ret_gpa, struct err *err)
+{
+	struct err preferred = ERR_INIT;
+	int r;
+	*ret_gpa = hdr->pref_address;
+	if (*ret_gpa >= LAYOUT_KERNEL_GPA)
+		r = places_take(&load->places, *ret_gpa, bytes, &preferred, "the kernel");
+	else
+		r = err_set(&preferred, -EINVAL, "pref_address 0x%" PRIx64 " is below 1 MiB", *ret_gpa);
+	if (r && hdr->relocatable_kernel) {
+		*ret_gpa = align_up(LAYOUT_KERNEL_GPA, hdr->kernel_alignment);
+		r = places_take(&load->places, *ret_gpa, bytes, err, "the kernel");
+	} else if (r) {
+		r = err_set(err, r, "%s (and it is not relocatable)", preferred.text);
+	}
+	return r ? err_prepend(err, "%s", load->kernel.path) : 0;
+}
+
+static int bzimage_load_kernel(struct load *load, const struct setup_header *hdr, uint64_t *ret_gpa,
+			       struct err *err)
+{
+	uint64_t offset = 0;
+	uint64_t size = 0;
+	int r = bzimage_find_kernel(&load->kernel, hdr, &offset, &size, err);
+	if (r)
+		return r;
+	/* Until it has seen the memory map it uses init_size bytes, from where it runs. */
+	r = bzimage_take_place(load, hdr, hdr->init_size > size ? hdr->init_size : size, ret_gpa, err);
+	if (r)
+		return r;
+	return image_read(&load->kernel, offset, guest_memory_at(load->memory, *ret_gpa, size), size,
+			  "the kernel", err);
+}
+
+/* Everything a boot loader has to fill in: boot.rst, "Details of header fields", those to write or modify. */
 static int bzimage_fill_header(struct load *load, struct boot_params *params, uint64_t kernel_gpa,
 			       struct err *err)
 {

@@ -10,126 +10,114 @@ enum {
 	ELF_NOTES_BYTES_MAX = 64 * 1024,
 };
 
-struct elf_segment {
-	uint32_t type;
-	uint64_t offset;
-	uint64_t vaddr;
-	uint64_t paddr;
-	uint64_t file_bytes;
-	uint64_t memory_bytes; /* not less */
-	uint64_t alignment;
-};
-
 static const char elf_header_name[] = "the ELF header";
 static const char elf_segments_name[] = "the program headers";
 static const char elf_notes_name[] = "an ELF note";
 
-static int elf_read_header(const struct image *image, struct elf_kernel *ret, uint16_t *ret_machine,
-			   uint16_t *ret_type, uint16_t *ret_entry_bytes, struct err *err)
+/* Both classes are read into the wider structs, so that only these two functions know of two. */
+static int elf_read_header(const struct image *image, bool is_64bit, Elf64_Ehdr *ret, struct err *err)
 {
-	if (ret->is_64bit) {
-		Elf64_Ehdr header;
-		int r = image_read(image, 0, &header, sizeof(header), elf_header_name, err);
-		if (r)
-			return r;
-		*ret_machine = header.e_machine;
-		*ret_type = header.e_type;
-		*ret_entry_bytes = header.e_phentsize;
-		ret->entry = header.e_entry;
-		ret->segments_offset = header.e_phoff;
-		ret->segment_count = header.e_phnum;
-		return 0;
-	}
-	Elf32_Ehdr header;
-	int r = image_read(image, 0, &header, sizeof(header), elf_header_name, err);
+	Elf32_Ehdr narrow = {0};
+	if (is_64bit)
+		return image_read(image, 0, ret, sizeof(*ret), elf_header_name, err);
+	int r = image_read(image, 0, &narrow, sizeof(narrow), elf_header_name, err);
+	*ret = (Elf64_Ehdr){
+		.e_type = narrow.e_type,
+		.e_machine = narrow.e_machine,
+		.e_entry = narrow.e_entry,
+		.e_phoff = narrow.e_phoff,
+		.e_phentsize = narrow.e_phentsize,
+		.e_phnum = narrow.e_phnum,
+	};
+	return r;
+}
+
+static int elf_read_segment_header(const struct image *image, const struct elf_kernel *elf, uint32_t index,
+				   Elf64_Phdr *ret, struct err *err)
+{
+	Elf32_Phdr narrow = {0};
+	if (elf->segments_offset > image->size) /* now the sums below cannot wrap */
+		return err_set(err, -EINVAL, "%s: truncated: %s are beyond its end", image->path,
+			       elf_segments_name);
+	if (elf->is_64bit)
+		return image_read(image, elf->segments_offset + index * sizeof(*ret), ret, sizeof(*ret),
+				  elf_segments_name, err);
+	int r = image_read(image, elf->segments_offset + index * sizeof(narrow), &narrow, sizeof(narrow),
+			   elf_segments_name, err);
+	*ret = (Elf64_Phdr){
+		.p_type = narrow.p_type,
+		.p_offset = narrow.p_offset,
+		.p_vaddr = narrow.p_vaddr,
+		.p_paddr = narrow.p_paddr,
+		.p_filesz = narrow.p_filesz,
+		.p_memsz = narrow.p_memsz,
+		.p_align = narrow.p_align,
+	};
+	return r;
+}
+
+static int elf_read_segment(const struct image *image, const struct elf_kernel *elf, uint32_t index,
+			    Elf64_Phdr *ret, struct err *err)
+{
+	int r = elf_read_segment_header(image, elf, index, ret, err);
 	if (r)
 		return r;
-	*ret_machine = header.e_machine;
-	*ret_type = header.e_type;
-	*ret_entry_bytes = header.e_phentsize;
-	ret->entry = header.e_entry;
-	ret->segments_offset = header.e_phoff;
-	ret->segment_count = header.e_phnum;
+	if (ret->p_type == PT_LOAD && ret->p_filesz > ret->p_memsz)
+		return err_set(err, -EINVAL,
+			       "%s: segment %u has more bytes in the file (0x%" PRIx64
+			       ") than in memory (0x%" PRIx64 ")",
+			       image->path, index, ret->p_filesz, ret->p_memsz);
+	return 0;
+}
+
+static int elf_check_header(const struct image *image, bool is_64bit, const Elf64_Ehdr *header,
+			    struct err *err)
+{
+	const char *path = image->path;
+	if (header->e_machine != EM_386 && header->e_machine != EM_X86_64)
+		return err_set(err, -EINVAL, "%s: an ELF file for machine %u, not for x86", path,
+			       header->e_machine);
+	if (header->e_type != ET_EXEC && header->e_type != ET_DYN)
+		return err_set(err, -EINVAL, "%s: an ELF file, but no executable (type %u)", path,
+			       header->e_type);
+	if (header->e_phentsize != (is_64bit ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr)))
+		return err_set(err, -EINVAL, "%s: its ELF program headers have %u bytes each", path,
+			       header->e_phentsize);
+	if (header->e_phnum == 0 || header->e_phnum > ELF_SEGMENTS_MAX)
+		return err_set(err, -EINVAL, "%s: %u ELF program headers; 1 to %d would be accepted", path,
+			       header->e_phnum, ELF_SEGMENTS_MAX);
 	return 0;
 }
 
 int elf_recognise(const struct image *image, struct elf_kernel *ret, struct err *err)
 {
-	uint8_t ident[EI_NIDENT];
+	uint8_t ident[EI_NIDENT] = {0};
 	if (image->size < SELFMAG)
 		return 0;
-	int r = image_read(image, 0, ident, SELFMAG, elf_header_name, err);
+	int r = image_read(image, 0, ident, image->size < sizeof(ident) ? SELFMAG : sizeof(ident),
+			   elf_header_name, err);
 	if (r)
 		return r;
 	if (memcmp(ident, ELFMAG, SELFMAG) != 0)
 		return 0;
-	r = image_read(image, 0, ident, sizeof(ident), elf_header_name, err);
-	if (r)
-		return r;
 	bool is_64bit = ident[EI_CLASS] == ELFCLASS64;
 	if ((!is_64bit && ident[EI_CLASS] != ELFCLASS32) || ident[EI_DATA] != ELFDATA2LSB)
 		return err_set(err, -EINVAL,
 			       "%s: an ELF file, but neither of 32 nor of 64 bits, little-endian",
 			       image->path);
-
-	uint16_t machine = 0;
-	uint16_t type = 0;
-	uint16_t entry_bytes = 0;
-	*ret = (struct elf_kernel){.is_64bit = is_64bit};
-	r = elf_read_header(image, ret, &machine, &type, &entry_bytes, err);
+	Elf64_Ehdr header = {0};
+	r = elf_read_header(image, is_64bit, &header, err);
+	if (r == 0)
+		r = elf_check_header(image, is_64bit, &header, err);
 	if (r)
 		return r;
-	if (machine != EM_386 && machine != EM_X86_64)
-		return err_set(err, -EINVAL, "%s: an ELF file for machine %u, not for x86", image->path,
-			       machine);
-	if (type != ET_EXEC && type != ET_DYN)
-		return err_set(err, -EINVAL, "%s: an ELF file, but no executable (type %u)", image->path,
-			       type);
-	if (entry_bytes != (is_64bit ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr)))
-		return err_set(err, -EINVAL, "%s: its ELF program headers have %u bytes each", image->path,
-			       entry_bytes);
-	if (ret->segment_count == 0 || ret->segment_count > ELF_SEGMENTS_MAX)
-		return err_set(err, -EINVAL, "%s: %u ELF program headers; 1 to %d would be accepted",
-			       image->path, ret->segment_count, ELF_SEGMENTS_MAX);
+	*ret = (struct elf_kernel){
+		.is_64bit = is_64bit,
+		.entry = header.e_entry,
+		.segments_offset = header.e_phoff,
+		.segment_count = header.e_phnum,
+	};
 	return 1;
-}
-
-/* Offsets are at most 64 entries beyond one from the file; image_read refuses it if the sum has wrapped or is
- * outside. */
-static int elf_read_segment(const struct image *image, const struct elf_kernel *elf, uint32_t index,
-			    struct elf_segment *ret, struct err *err)
-{
-	if (elf->segments_offset > image->size) /* now the sums below cannot wrap */
-		return err_set(err, -EINVAL, "%s: truncated: %s are beyond its end", image->path,
-			       elf_segments_name);
-	if (elf->is_64bit) {
-		Elf64_Phdr header;
-		int r = image_read(image, elf->segments_offset + index * sizeof(header), &header,
-				   sizeof(header), elf_segments_name, err);
-		if (r)
-			return r;
-		*ret = (struct elf_segment){header.p_type,   header.p_offset, header.p_vaddr, header.p_paddr,
-					    header.p_filesz, header.p_memsz,  header.p_align};
-	} else {
-		Elf32_Phdr header;
-		int r = image_read(image, elf->segments_offset + index * sizeof(header), &header,
-				   sizeof(header), elf_segments_name, err);
-		if (r)
-			return r;
-		*ret = (struct elf_segment){header.p_type,   header.p_offset, header.p_vaddr, header.p_paddr,
-					    header.p_filesz, header.p_memsz,  header.p_align};
-	}
-	if (ret->type == PT_LOAD && ret->file_bytes > ret->memory_bytes)
-		return err_set(err, -EINVAL,
-			       "%s: segment %u has more bytes in the file (0x%" PRIx64
-			       ") than in memory (0x%" PRIx64 ")",
-			       image->path, index, ret->file_bytes, ret->memory_bytes);
-	return 0;
-}
-
-static uint64_t align_up(uint64_t value, uint64_t power_of_two)
-{
-	return (value + power_of_two - 1) & ~(power_of_two - 1);
 }
 
 /*
@@ -137,18 +125,18 @@ static uint64_t align_up(uint64_t value, uint64_t power_of_two)
  * in a segment so aligned (System V ABI, "Note Section"; the 8 is what binutils does). Sizes are 32 bits and
  * the segment is small, so that no sum here can wrap.
  */
-static int elf_find_note_in(const struct image *image, const struct elf_segment *segment, const char *owner,
+static int elf_find_note_in(const struct image *image, const Elf64_Phdr *segment, const char *owner,
 			    uint32_t type, uint64_t *ret_value, struct err *err)
 {
-	const uint64_t padding = segment->alignment == 8 ? 8 : 4;
+	const uint64_t padding = segment->p_align == 8 ? 8 : 4;
 	const size_t owner_bytes = strlen(owner) + 1;
 	char name[16];
 
-	if (segment->file_bytes > ELF_NOTES_BYTES_MAX || segment->offset > image->size)
+	if (segment->p_filesz > ELF_NOTES_BYTES_MAX || segment->p_offset > image->size)
 		return err_set(err, -EINVAL, "%s: ELF notes of 0x%" PRIx64 " bytes at offset 0x%" PRIx64,
-			       image->path, segment->file_bytes, segment->offset);
-	uint64_t at = segment->offset;
-	const uint64_t end = at + segment->file_bytes;
+			       image->path, segment->p_filesz, segment->p_offset);
+	uint64_t at = segment->p_offset;
+	const uint64_t end = at + segment->p_filesz;
 	while (end - at >= sizeof(Elf64_Nhdr)) {
 		Elf64_Nhdr note; /* the same as Elf32_Nhdr */
 		int r = image_read(image, at, &note, sizeof(note), elf_notes_name, err);
@@ -156,9 +144,9 @@ static int elf_find_note_in(const struct image *image, const struct elf_segment 
 			return r;
 		uint64_t name_at = at + sizeof(note);
 		uint64_t value_at =
-			align_up(name_at + note.n_namesz - segment->offset, padding) + segment->offset;
+			align_up(name_at + note.n_namesz - segment->p_offset, padding) + segment->p_offset;
 		uint64_t next =
-			align_up(value_at + note.n_descsz - segment->offset, padding) + segment->offset;
+			align_up(value_at + note.n_descsz - segment->p_offset, padding) + segment->p_offset;
 		if (value_at + note.n_descsz > end)
 			return err_set(err, -EINVAL,
 				       "%s: an ELF note at offset 0x%" PRIx64
@@ -187,9 +175,9 @@ int elf_find_note(const struct image *image, const struct elf_kernel *elf, const
 		  uint64_t *ret_value, struct err *err)
 {
 	for (uint32_t i = 0; i < elf->segment_count; i++) {
-		struct elf_segment segment = {0};
+		Elf64_Phdr segment = {0};
 		int r = elf_read_segment(image, elf, i, &segment, err);
-		if (r == 0 && segment.type == PT_NOTE)
+		if (r == 0 && segment.p_type == PT_NOTE)
 			r = elf_find_note_in(image, &segment, owner, type, ret_value, err);
 		if (r)
 			return r;
@@ -197,25 +185,24 @@ int elf_find_note(const struct image *image, const struct elf_kernel *elf, const
 	return 0;
 }
 
-static int elf_load_segment(struct load *load, uint32_t index, const struct elf_segment *segment,
-			    struct err *err)
+static int elf_load_segment(struct load *load, uint32_t index, const Elf64_Phdr *segment, struct err *err)
 {
-	int r = places_take(&load->places, segment->paddr, segment->memory_bytes, err, "segment %u", index);
+	int r = places_take(&load->places, segment->p_paddr, segment->p_memsz, err, "segment %u", index);
 	if (r)
 		return err_prepend(err, "%s", load->kernel.path);
-	uint8_t *dst = guest_memory_at(load->memory, segment->paddr, segment->memory_bytes);
-	memset(dst + segment->file_bytes, 0, segment->memory_bytes - segment->file_bytes);
-	if (segment->file_bytes == 0) /* its offset means nothing then */
+	uint8_t *dst = guest_memory_at(load->memory, segment->p_paddr, segment->p_memsz);
+	memset(dst + segment->p_filesz, 0, segment->p_memsz - segment->p_filesz);
+	if (segment->p_filesz == 0) /* its offset means nothing then */
 		return 0;
-	return image_read(&load->kernel, segment->offset, dst, segment->file_bytes, "a segment", err);
+	return image_read(&load->kernel, segment->p_offset, dst, segment->p_filesz, "a segment", err);
 }
 
 int elf_load(struct load *load, const struct elf_kernel *elf, struct err *err)
 {
 	for (uint32_t i = 0; i < elf->segment_count; i++) {
-		struct elf_segment segment = {0};
+		Elf64_Phdr segment = {0};
 		int r = elf_read_segment(&load->kernel, elf, i, &segment, err);
-		if (r == 0 && segment.type == PT_LOAD && segment.memory_bytes)
+		if (r == 0 && segment.p_type == PT_LOAD && segment.p_memsz)
 			r = elf_load_segment(load, i, &segment, err);
 		if (r)
 			return r;
@@ -226,12 +213,12 @@ int elf_load(struct load *load, const struct elf_kernel *elf, struct err *err)
 int elf_has_byte(const struct image *image, const struct elf_kernel *elf, uint64_t gpa, struct err *err)
 {
 	for (uint32_t i = 0; i < elf->segment_count; i++) {
-		struct elf_segment segment = {0};
+		Elf64_Phdr segment = {0};
 		int r = elf_read_segment(image, elf, i, &segment, err);
 		if (r)
 			return r;
-		if (segment.type == PT_LOAD && gpa >= segment.paddr &&
-		    gpa - segment.paddr < segment.file_bytes)
+		if (segment.p_type == PT_LOAD && gpa >= segment.p_paddr &&
+		    gpa - segment.p_paddr < segment.p_filesz)
 			return 1;
 	}
 	return 0;
@@ -240,13 +227,13 @@ int elf_has_byte(const struct image *image, const struct elf_kernel *elf, uint64
 int elf_entry_gpa(const struct image *image, const struct elf_kernel *elf, uint64_t *ret_gpa, struct err *err)
 {
 	for (uint32_t i = 0; i < elf->segment_count; i++) {
-		struct elf_segment segment = {0};
+		Elf64_Phdr segment = {0};
 		int r = elf_read_segment(image, elf, i, &segment, err);
 		if (r)
 			return r;
-		if (segment.type == PT_LOAD && elf->entry >= segment.vaddr &&
-		    elf->entry - segment.vaddr < segment.file_bytes) {
-			*ret_gpa = elf->entry - segment.vaddr + segment.paddr;
+		if (segment.p_type == PT_LOAD && elf->entry >= segment.p_vaddr &&
+		    elf->entry - segment.p_vaddr < segment.p_filesz) {
+			*ret_gpa = elf->entry - segment.p_vaddr + segment.p_paddr;
 			return 1;
 		}
 	}

@@ -1,7 +1,6 @@
 /*
- * ELF kernels with a PVH entry point (Xen's docs/misc/pvh.pandoc,
- * xen/include/public/arch-x86/hvm/start_info.h): entered in 32-bit flat mode, paging off, with ebx = the
- * start info.
+ * ELF kernels with a PVH entry point (docs/misc/pvh.pandoc and public/arch-x86/hvm/start_info.h of Xen):
+ * entered in 32-bit flat mode, paging off, with ebx = the start info.
  */
 #include "base/cleanup.h"
 #include "base/layout.h"

@@ -34,8 +34,7 @@ int places_take(struct places *places, uint64_t gpa, uint64_t size, struct err *
 
 enum place_end {
 	PLACE_HIGHEST,	 /* as high as it goes: out of the way of a kernel that knows its memory map */
-	PLACE_ABOVE_ALL, /* on the next page above all that was taken: where small kernels have mapped memory
-			  */
+	PLACE_ABOVE_ALL, /* the next page above all that was taken: where small kernels have mapped memory */
 };
 
 /*
