@@ -214,7 +214,7 @@ static void smbios_put_bios(struct writer *w)
 /* The machine's name is the serial number: that is what tells one machine of this make from another. */
 static void smbios_put_system(const struct machine_config *config, struct writer *w)
 {
-	const char *const strings[] = {"aerie", "aerie PC", AERIE_VERSION, config->name};
+	const char *const strings[] = {"aerie", "PC", AERIE_VERSION, config->name};
 	const bool named = *config->name; /* an empty string would end the set */
 	const struct smbios_system system = {
 		.header = smbios_header(SMBIOS_SYSTEM, sizeof(system), 0),

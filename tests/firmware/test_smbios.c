@@ -100,7 +100,7 @@ START_TEST(the_name_is_the_serial_number)
 	write_tables(&rig);
 	struct walk walk = walk_to(&rig, 1);
 	ck_assert_str_eq(walk_string(&walk, walk.at[4]), "aerie");
-	ck_assert_str_eq(walk_string(&walk, walk.at[5]), "aerie PC");
+	ck_assert_str_eq(walk_string(&walk, walk.at[5]), "PC");
 	ck_assert_str_eq(walk_string(&walk, walk.at[7]), "lab 7");
 
 	rig.config.name = "";
