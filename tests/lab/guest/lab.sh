@@ -20,16 +20,28 @@ load_kvm() {
 # Guests live on 2 MiB pages: under an emulator L2 comes up five times faster so.
 hugepages() { echo "$1" >/proc/sys/vm/nr_hugepages; }
 
-# A finished VMM leaves its exit code in the log, for the scenario to expect.
+# In hundredths of a second. The 1 before the fraction keeps the shell from reading 08 as octal.
+clock() { read -r now _ </proc/uptime && echo $((${now%.*} * 100 + 1${now#*.} - 100)); }
+
+# A finished VMM leaves its exit code in the log, for the scenario to expect. Its time is told by this level's clock: under
+# svm that counts instructions (1 s is 10^9), so that two commits can be compared exactly.
+ended() {
+    code=$?
+    ticks=$(($(clock) - began))
+    say "aerie exit code $code after $(printf '%d.%02d' $((ticks / 100)) $((ticks % 100))) s of this level's clock"
+}
+
 vmm() {
     say "starts: aerie $*"
+    began=$(clock)
     aerie "$@"
-    say "aerie exit code $?"
+    ended
 }
 
 # For scenarios that talk to a running VMM: its console goes to ./console, its input comes from descriptor 3.
 vmm_start() {
     say "starts in background: aerie $*"
+    began=$(clock)
     rm -f input console && mkfifo input && : >console
     aerie "$@" <input >console 2>&1 &
     vmm_pid=$!
@@ -46,8 +58,8 @@ await() { # N TEXT
 
 vmm_wait() {
     wait "$vmm_pid"
-    code=$?
+    ended >ended
     exec 3>&-
     sed 's/^/| /' console
-    say "aerie exit code $code"
+    cat ended
 }
