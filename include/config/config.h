@@ -107,7 +107,8 @@ struct net_config {
 	enum net_backend backend;
 	const char *tap;     /* interface name, made when it does not exist; NULL when fd is given */
 	uint32_t tap_fd;     /* an inherited descriptor; 0: none */
-	const char *path;    /* PASST: its socket; UNIX: the socket that two machines share */
+	const char *passt;   /* its socket */
+	const char *socket;  /* UNIX: the socket that two machines share; whoever comes first listens */
 	const char *mac;     /* NULL: made from the machine's name and slot */
 	uint32_t mtu;	     /* 0: not told to the guest */
 	uint32_t queues;     /* pairs; TAP only, else 1 */
@@ -186,6 +187,8 @@ struct device_config {
 		struct vhost_user_config vhost_user;
 	};
 };
+
+enum { CONFIG_IO_THREADS_MAX = 16 };
 
 struct io_config {
 	uint32_t threads; /* 0: one for each vCPU, at most 4 */

@@ -216,6 +216,17 @@ static int resolve_path(const struct decode *d, cJSON *node)
 	return 0;
 }
 
+static int decode_path(const struct decode *d, const struct place *at, const struct key *key, cJSON *node,
+		       void *base)
+{
+	if (!cJSON_IsString(node) || !*node->valuestring)
+		return refuse_value(d, at, key, node, "");
+	if (resolve_path(d, node) || check_text(d, at, node, key->max))
+		return d->err->code;
+	*(const char **)field(key, base) = node->valuestring;
+	return 0;
+}
+
 static int decode_file(const struct decode *d, const struct place *at, const struct key *key, cJSON *node,
 		       void *base)
 {
@@ -431,10 +442,10 @@ static int decode_key(const struct decode *d, const struct place *at, const stru
 {
 	static int (*const decoders[KEY_TYPES])(const struct decode *, const struct place *,
 						const struct key *, cJSON *, void *) = {
-		[KEY_BOOL] = decode_bool,     [KEY_UINT] = decode_uint,	      [KEY_SIZE] = decode_size,
-		[KEY_TEXT] = decode_text,     [KEY_FILE] = decode_file,	      [KEY_CHOICE] = decode_choice,
-		[KEY_OBJECT] = decode_object, [KEY_CHARDEV] = decode_chardev, [KEY_LIST] = decode_list,
-		[KEY_TAGGED] = decode_tagged,
+		[KEY_BOOL] = decode_bool,     [KEY_UINT] = decode_uint,	    [KEY_SIZE] = decode_size,
+		[KEY_TEXT] = decode_text,     [KEY_FILE] = decode_file,	    [KEY_PATH] = decode_path,
+		[KEY_CHOICE] = decode_choice, [KEY_OBJECT] = decode_object, [KEY_CHARDEV] = decode_chardev,
+		[KEY_LIST] = decode_list,     [KEY_TAGGED] = decode_tagged,
 	};
 	return decoders[key->type](d, at, key, node, base);
 }

@@ -65,6 +65,7 @@ static cJSON *encode_key(const struct key *key, const void *base)
 		return cJSON_CreateString(size_text(*(const uint64_t *)field, size));
 	case KEY_TEXT:
 	case KEY_FILE:
+	case KEY_PATH:
 		return cJSON_CreateString(*(const char *const *)field);
 	case KEY_CHOICE:
 		return encode_choice(key->choices, *(const unsigned *)field);
@@ -82,13 +83,25 @@ static cJSON *encode_key(const struct key *key, const void *base)
 	return NULL;
 }
 
-/* Absent without a value of its own: an optional text, or what a flag says was not given. */
+/* Absent without a value of its own: an optional text, a number that cannot be 0, or what a flag says was not
+ * given. */
 static bool is_absent(const struct key *key, const void *fields)
 {
 	if (key->has_flag)
 		return !*(const bool *)((const char *)fields + key->flag);
-	return (key->type == KEY_TEXT || key->type == KEY_FILE) &&
-	       !*(const char *const *)((const char *)fields + key->offset);
+	const char *field = (const char *)fields + key->offset;
+	switch (key->type) {
+	case KEY_TEXT:
+	case KEY_FILE:
+	case KEY_PATH:
+		return !*(const char *const *)field;
+	case KEY_UINT:
+		return key->min && !*(const uint32_t *)field;
+	case KEY_SIZE:
+		return key->min && !*(const uint64_t *)field;
+	default:
+		return false;
+	}
 }
 
 cJSON *encode_object(const struct object *object, const void *fields)

@@ -36,8 +36,8 @@ static char *next_name(char **rest)
  */
 static bool takes_word(const struct key *key)
 {
-	return key->type == KEY_TEXT || key->type == KEY_FILE || key->type == KEY_CHOICE ||
-	       key->type == KEY_SIZE || key->type == KEY_CHARDEV;
+	return key->type == KEY_TEXT || key->type == KEY_FILE || key->type == KEY_PATH ||
+	       key->type == KEY_CHOICE || key->type == KEY_SIZE || key->type == KEY_CHARDEV;
 }
 
 static int parse_value(const struct override *o, const struct key *key, cJSON **ret)

@@ -68,6 +68,9 @@ const char *key_expects(const struct key *key, char *text, size_t size)
 	case KEY_FILE:
 		append(text, size, "the path of a file");
 		break;
+	case KEY_PATH:
+		append(text, size, "a path");
+		break;
 	case KEY_CHOICE:
 		choices_text(key->choices, text, size);
 		break;

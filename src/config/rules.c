@@ -106,5 +106,5 @@ int rule_machine(const struct decode *d, const struct place *at, const cJSON *no
 		    chardevs_clash(&config->serial[owner], &config->debug.console))
 			return refuse_clash(d, &console_at, console, &config->debug.console, owner);
 	}
-	return 0;
+	return rule_devices(d, at, node, config);
 }

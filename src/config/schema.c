@@ -138,14 +138,23 @@ static const struct key debug_keys[] = {
 };
 static const struct object debug_object = {.keys = debug_keys};
 
-static const struct key serial_item = {.type = KEY_CHARDEV,
-				       .doc = "where the bytes of the port come from and go"};
+const struct key port_item = {.type = KEY_CHARDEV, .doc = "where the bytes of the port come from and go"};
 
-/* The next rows to come: {"virtio-blk", DEVICE_VIRTIO_BLK, &virtio_blk_object}, with its keys in a table as
- * above. */
-static const struct tag device_tags[] = {{.word = NULL}};
-static const struct key device_item = {
-	.type = KEY_TAGGED, .tags = device_tags, .doc = "refused in this version"};
+static const struct key io_keys[] = {
+	{.name = "threads",
+	 AT_UINT(struct io_config, threads),
+	 .min = 1,
+	 .max = CONFIG_IO_THREADS_MAX,
+	 .absent = "one for each vCPU, at most 4",
+	 .doc = "threads that serve the devices, each with an io_uring of its own"},
+	{.name = "poll_us",
+	 AT_UINT(struct io_config, poll_us),
+	 .max = 10000,
+	 .fallback = "0",
+	 .doc = "how long a thread keeps looking for work before it sleeps, in microseconds"},
+	{.name = NULL},
+};
+static const struct object io_object = {.keys = io_keys};
 
 static const struct key machine_keys[] = {
 	{.name = "name",
@@ -172,13 +181,16 @@ static const struct key machine_keys[] = {
 	 .fallback = "\"restart\"",
 	 .doc = "when the guest resets the machine: boot again, or end aerie with exit code 0"},
 	{.name = "serial",
-	 AT_LIST(struct machine_config, serial, serial_count, serial_item),
+	 AT_LIST(struct machine_config, serial, serial_count, port_item),
 	 .fallback = "[\"stdio\"]",
 	 .doc = "COM1 to COM4, in order"},
 	{.name = "devices",
 	 AT_LIST(struct machine_config, devices, device_count, device_item),
 	 .fallback = "[]",
-	 .doc = "devices on the PCI bus; this version has none yet"},
+	 .doc = "devices on the PCI bus"},
+	{.name = "io",
+	 AT_OBJECT(struct machine_config, io, struct io_config, io_object),
+	 .doc = "how the devices are served"},
 	{.name = "debug",
 	 AT_OBJECT(struct machine_config, debug, struct debug_config, debug_object),
 	 .doc = "for test programs and early consoles"},

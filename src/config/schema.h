@@ -17,6 +17,7 @@ enum key_type {
 	KEY_SIZE,    /* uint64_t bytes from min to max, written "512M" */
 	KEY_TEXT,    /* const char *, of min to max bytes */
 	KEY_FILE,    /* const char *, resolved path of a readable regular file */
+	KEY_PATH,    /* const char *, resolved path of anything; who opens it says what is wrong with it */
 	KEY_CHOICE,  /* an enum: one of choices */
 	KEY_CHARDEV, /* struct chardev_config */
 	KEY_OBJECT,  /* a struct with keys of its own */
@@ -74,6 +75,8 @@ struct chardev_form {
 };
 
 extern const struct object machine_object;
+extern const struct key device_item;		  /* schema_devices.c */
+extern const struct key port_item;		  /* one chardev of a list */
 extern const struct chardev_form chardev_forms[]; /* ends with a NULL word */
 
 /* offsetof, which does not compile unless the member has exactly this type. */
@@ -84,6 +87,7 @@ extern const struct chardev_form chardev_forms[]; /* ends with a NULL word */
 #define AT_SIZE(s, m)	 .type = KEY_SIZE, .offset = FIELD(uint64_t, s, m)
 #define AT_TEXT(s, m)	 .type = KEY_TEXT, .offset = FIELD(const char *, s, m)
 #define AT_FILE(s, m)	 .type = KEY_FILE, .offset = FIELD(const char *, s, m)
+#define AT_PATH(s, m)	 .type = KEY_PATH, .offset = FIELD(const char *, s, m)
 #define AT_CHARDEV(s, m) .type = KEY_CHARDEV, .offset = FIELD(struct chardev_config, s, m)
 /* gcc and clang give an enum without negative values the type unsigned int, which is what gets stored. */
 #define AT_CHOICE(s, m, words) .type = KEY_CHOICE, .offset = FIELD(unsigned, s, m), .choices = (words)

@@ -188,7 +188,7 @@ END_TEST
 static void append_row(const char *row, void *data)
 {
 	char *text = data;
-	(void)snprintf(text + strlen(text), 16384 - strlen(text), "%s\n", row);
+	(void)snprintf(text + strlen(text), 65536 - strlen(text), "%s\n", row);
 }
 
 START_TEST(types_stand_in_the_reference)
@@ -207,7 +207,8 @@ END_TEST
  * key. */
 START_TEST(the_reference_is_the_tables)
 {
-	char want[16384] = "", got[16384] = "", line[1024];
+	static char want[65536], got[65536];
+	char line[1024];
 	config_reference(append_row, want);
 	FILE *file = fopen("docs/config.md", "re");
 	ck_assert_ptr_nonnull(file);
@@ -216,8 +217,7 @@ START_TEST(the_reference_is_the_tables)
 			(void)snprintf(got + strlen(got), sizeof(got) - strlen(got), "%s", line);
 	ck_assert_int_eq(fclose(file), 0);
 	ck_assert_uint_gt(strlen(want), 1000);
-	ck_assert_msg(strcmp(want, got) == 0,
-		      "docs/config.md should hold what `aerie check --keys` prints:\n%s", want);
+	ck_assert_msg(strcmp(want, got) == 0, "docs/config.md should hold what `aerie check --keys` prints");
 }
 END_TEST
 
