@@ -18,7 +18,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 struct loop;
 
@@ -36,10 +38,12 @@ struct loop_op {
 	bool posted;	/* under the loop's lock */
 	int res;
 	int fd;
-	uint32_t len; /* bytes, or poll events */
+	uint32_t len; /* bytes, buffers of a vector, or poll events */
+	int flags;
 	union {
 		void *data;
 		const void *const_data;
+		off_t length;
 	};
 	union {
 		off_t offset;
@@ -73,10 +77,30 @@ void loop_poll_once(struct loop *loop, struct loop_op *op, int fd, unsigned even
 /* One read or write; offset -1 for streams. */
 void loop_read(struct loop *loop, struct loop_op *op, int fd, void *buf, size_t len, off_t offset);
 void loop_write(struct loop *loop, struct loop_op *op, int fd, const void *buf, size_t len, off_t offset);
+/* The same with `count` buffers (at most IOV_MAX) and RWF_ flags. `iov` itself is the loop's until `done`,
+ * too. */
+void loop_readv(struct loop *loop, struct loop_op *op, int fd, const struct iovec *iov, unsigned count,
+		off_t offset, int rw_flags);
+void loop_writev(struct loop *loop, struct loop_op *op, int fd, const struct iovec *iov, unsigned count,
+		 off_t offset, int rw_flags);
+void loop_fsync(struct loop *loop, struct loop_op *op, int fd, bool data_only); /* true: fdatasync */
+void loop_fallocate(struct loop *loop, struct loop_op *op, int fd, int mode, off_t offset, off_t len);
+/* done(op, res) on the next round, without the kernel: for what is known at once and must not be said from
+ * within the call that asked. */
+void loop_defer(struct loop *loop, struct loop_op *op, int res);
 /* done(-ETIME) once, after `delay_ns`. */
 void loop_delay(struct loop *loop, struct loop_op *op, uint64_t delay_ns);
 /* One connection from a listening socket; res is the new fd. */
 void loop_accept(struct loop *loop, struct loop_op *op, int fd);
+/* As the system calls. `address`, `msg` and what it points to are the loop's until `done`. A send or a
+ * receive on a socket waits until it can do something, whether the descriptor is non-blocking or not, unless
+ * `flags` has MSG_DONTWAIT. */
+void loop_connect(struct loop *loop, struct loop_op *op, int fd, const struct sockaddr *address,
+		  socklen_t len);
+void loop_recv(struct loop *loop, struct loop_op *op, int fd, void *buf, size_t len, int flags);
+void loop_send(struct loop *loop, struct loop_op *op, int fd, const void *buf, size_t len, int flags);
+void loop_recvmsg(struct loop *loop, struct loop_op *op, int fd, struct msghdr *msg, int flags);
+void loop_sendmsg(struct loop *loop, struct loop_op *op, int fd, const struct msghdr *msg, int flags);
 /* The op will complete with -ECANCELED or with its result, whichever comes first. Nothing if it is not
  * pending. */
 void loop_cancel(struct loop *loop, struct loop_op *op);
@@ -86,6 +110,20 @@ void loop_cancel(struct loop *loop, struct loop_op *op);
  * for later.
  */
 int loop_release(struct loop *loop, struct loop_op *op);
+
+/*
+ * A file that many ops will name: the kernel then looks it up once. Only a hint: after an error (a limit, an
+ * old kernel) ops on it work all the same. Unregister it before closing it; no op on it may be pending then.
+ */
+int loop_register_file(struct loop *loop, int fd);
+void loop_unregister_file(struct loop *loop, int fd);
+/*
+ * Memory that many reads and writes will use: the kernel then finds its pages once. Replaces what was
+ * registered before; `count` 0 only takes that back. -errno changes nothing but speed: ENOMEM beyond
+ * RLIMIT_MEMLOCK. The pages are pinned, all of them: not for memory that is given back while the loop lives
+ * (a balloon, free page reporting) or filled on demand. Memory whose pages were replaced would be read stale.
+ */
+int loop_register_memory(struct loop *loop, const struct iovec *regions, unsigned count);
 
 /*
  * A timer that any thread may arm (a vCPU thread that writes a device register, for example).

@@ -10,47 +10,15 @@
  * could be bound later, but enabling one waits for a grace period of the kernel, which costs milliseconds at
  * start-up.)
  */
-#include "host/loop.h"
+#include "loop_impl.h"
 
 #include "base/cleanup.h"
 #include "base/log.h"
 
-#include <assert.h>
-#include <fcntl.h>
-#include <liburing.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
-
-#define NSEC_PER_SEC 1000000000ULL
-
-enum op_kind { OP_POLL, OP_POLL_ONCE, OP_READ, OP_WRITE, OP_DELAY, OP_ACCEPT };
-
-/* A delay lies in the op as the kernel reads it. */
-static_assert(sizeof(((struct loop_op *)0)->delay) == sizeof(struct __kernel_timespec),
-	      "delay is a timespec");
-
-struct op_list {
-	struct loop_op *first, *last;
-};
-
-struct loop {
-	struct io_uring ring;
-	bool started; /* the wake_op flies */
-	struct op_list queued, ready;
-
-	_Atomic bool quit;
-	int wake_fd; /* an eventfd: posts, and loop_quit */
-	uint64_t wake_count;
-	struct loop_op wake_op;
-
-	pthread_mutex_t lock;	/* of what follows */
-	struct op_list posted;	/* since the loop last looked */
-	struct op_list posting; /* those that the loop is working on */
-	bool woken;		/* wake_fd was written since then */
-};
 
 /* ---- lists ---- */
 
@@ -91,31 +59,6 @@ static bool list_remove(struct op_list *list, struct loop_op *op)
 
 /* ---- the ring ---- */
 
-static void prepare(struct io_uring_sqe *sqe, struct loop_op *op)
-{
-	switch ((enum op_kind)op->kind) {
-	case OP_POLL:
-		io_uring_prep_poll_multishot(sqe, op->fd, op->len);
-		break;
-	case OP_POLL_ONCE:
-		io_uring_prep_poll_add(sqe, op->fd, op->len);
-		break;
-	case OP_READ:
-		io_uring_prep_read(sqe, op->fd, op->data, op->len, (__u64)op->offset);
-		break;
-	case OP_WRITE:
-		io_uring_prep_write(sqe, op->fd, op->const_data, op->len, (__u64)op->offset);
-		break;
-	case OP_DELAY:
-		io_uring_prep_timeout(sqe, (struct __kernel_timespec *)(void *)&op->delay, 0, 0);
-		break;
-	case OP_ACCEPT:
-		io_uring_prep_accept(sqe, op->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		break;
-	}
-	io_uring_sqe_set_data(sqe, op);
-}
-
 /* Take the results that the kernel has left to the ready list. */
 static void reap(struct loop *loop)
 {
@@ -155,7 +98,7 @@ static void hand_over_queued(struct loop *loop)
 	while ((op = list_pop(&loop->queued))) {
 		op->queued = false;
 		op->flying = true;
-		prepare(entry(loop), op);
+		loop_prepare(loop, entry(loop), op);
 	}
 }
 
@@ -167,7 +110,7 @@ static int submit_and_wait(struct loop *loop, unsigned results)
 	return res >= 0 || res == -EINTR || res == -EAGAIN || res == -EBUSY ? 0 : res;
 }
 
-static void start(struct loop *loop, struct loop_op *op, enum op_kind kind)
+void loop_start(struct loop *loop, struct loop_op *op, enum loop_op_kind kind)
 {
 	op->kind = (uint8_t)kind;
 	op->pending = op->queued = true;
@@ -190,57 +133,21 @@ static void deliver(struct loop *loop)
 			op->pending = false;
 			/* The kernel ends a multishot poll when it runs short of something. */
 			if (op->kind == OP_POLL && res >= 0)
-				start(loop, op, OP_POLL);
+				loop_start(loop, op, OP_POLL);
 		}
 		op->done(op, res); /* may free op */
 	}
 }
 
-/* ---- operations ---- */
+/* ---- operations that need no kernel ---- */
 
-void loop_poll(struct loop *loop, struct loop_op *op, int fd, unsigned events)
+void loop_defer(struct loop *loop, struct loop_op *op, int res)
 {
-	op->fd = fd;
-	op->len = events;
-	start(loop, op, OP_POLL);
-}
-
-void loop_poll_once(struct loop *loop, struct loop_op *op, int fd, unsigned events)
-{
-	op->fd = fd;
-	op->len = events;
-	start(loop, op, OP_POLL_ONCE);
-}
-
-void loop_read(struct loop *loop, struct loop_op *op, int fd, void *buf, size_t len, off_t offset)
-{
-	op->fd = fd;
-	op->data = buf;
-	op->len = (uint32_t)(len < INT32_MAX ? len : INT32_MAX);
-	op->offset = offset;
-	start(loop, op, OP_READ);
-}
-
-void loop_write(struct loop *loop, struct loop_op *op, int fd, const void *buf, size_t len, off_t offset)
-{
-	op->fd = fd;
-	op->const_data = buf;
-	op->len = (uint32_t)(len < INT32_MAX ? len : INT32_MAX);
-	op->offset = offset;
-	start(loop, op, OP_WRITE);
-}
-
-void loop_delay(struct loop *loop, struct loop_op *op, uint64_t delay_ns)
-{
-	op->delay.seconds = (int64_t)(delay_ns / NSEC_PER_SEC);
-	op->delay.nanoseconds = (long long)(delay_ns % NSEC_PER_SEC);
-	start(loop, op, OP_DELAY);
-}
-
-void loop_accept(struct loop *loop, struct loop_op *op, int fd)
-{
-	op->fd = fd;
-	start(loop, op, OP_ACCEPT);
+	op->kind = OP_DEFER;
+	op->pending = op->ready = true;
+	op->cancelled = false;
+	op->res = res;
+	list_push(&loop->ready, op);
 }
 
 void loop_cancel(struct loop *loop, struct loop_op *op)
@@ -363,52 +270,6 @@ int loop_run(struct loop *loop)
 
 /* ---- life ---- */
 
-/* What this kernel's io_uring can do, best first. */
-static const struct ring_mode {
-	unsigned flags;
-	const char *since;
-} ring_modes[] = {
-	{IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN, "6.1"},
-	{IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN, "6.0"},
-	{IORING_SETUP_COOP_TASKRUN, "5.19"},
-	{0, "5.10"},
-};
-
-static int open_ring(unsigned entries, struct io_uring *ring)
-{
-	int res = -EINVAL;
-	for (size_t i = 0; i < ARRAY_LEN(ring_modes) && res == -EINVAL; i++) {
-		struct io_uring_params params = {.flags = ring_modes[i].flags};
-		res = io_uring_queue_init_params(entries, ring, &params);
-		if (res == 0 && i > 0)
-			log_info("io_uring: using what Linux %s has; a newer kernel saves some system calls",
-				 ring_modes[i].since);
-	}
-	return res;
-}
-
-static int explain(struct err *err, int code)
-{
-	switch (code) {
-	case -ENOSYS:
-		return err_set(
-			err, code,
-			"io_uring: this kernel has none; use a Linux 5.15 or later with CONFIG_IO_URING");
-	case -EPERM:
-	case -EACCES:
-		return err_set(err, code,
-			       "io_uring: not permitted here; type: sysctl kernel.io_uring_disabled=0 (in a "
-			       "container, "
-			       "its seccomp profile must allow io_uring_setup, io_uring_enter and "
-			       "io_uring_register)");
-	case -ENOMEM:
-		return err_set(err, code,
-			       "io_uring: no memory that may be locked; type: ulimit -l unlimited");
-	default:
-		return err_sys(err, code, "io_uring");
-	}
-}
-
 int loop_create(unsigned entries, struct loop **ret, struct err *err)
 {
 	_cleanup_close_ int wake_fd = eventfd(0, EFD_CLOEXEC);
@@ -417,9 +278,9 @@ int loop_create(unsigned entries, struct loop **ret, struct err *err)
 	_cleanup_free_ struct loop *loop = calloc(1, sizeof(*loop));
 	if (!loop)
 		return err_sys(err, -ENOMEM, "event loop");
-	int res = open_ring(entries, &loop->ring);
+	int res = loop_ring_open(entries, &loop->ring, err);
 	if (res < 0)
-		return explain(err, res);
+		return res;
 	pthread_mutex_init(&loop->lock, NULL);
 	loop->wake_op.done = wake_done;
 	loop->wake_fd = take_fd(&wake_fd);
@@ -432,6 +293,7 @@ void loop_destroy(struct loop *loop)
 	if (!loop)
 		return;
 	io_uring_queue_exit(&loop->ring);
+	free(loop->buffers);
 	close_fd(loop->wake_fd);
 	pthread_mutex_destroy(&loop->lock);
 	free(loop);
