@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/signalfd.h>
 
@@ -62,6 +63,34 @@ static int build_irqchip(struct machine *machine, struct err *err)
 	return irqchip_create(machine->vm_fd, &machine->irqchip, err);
 }
 
+/* Only for machines that have something to serve: a thread costs start-up time and memory. */
+static int build_io_threads(struct machine *machine, struct err *err)
+{
+	const struct machine_config *config = machine->config;
+	size_t count = config->io.threads	? config->io.threads
+		       : config->cpus.count < 4 ? config->cpus.count
+						: 4;
+	if (config->device_count == 0)
+		return 0;
+	for (; machine->io_thread_count < count; machine->io_thread_count++) {
+		char name[16];
+		(void)snprintf(name, sizeof(name), "io%zu", machine->io_thread_count + 1);
+		int r = iothread_create(name, &machine->io_threads[machine->io_thread_count], err);
+		if (r < 0)
+			return err_prepend(err, "I/O thread");
+	}
+	return 0;
+}
+
+/* A device that no class of this build serves would be an option parsed and ignored. */
+static int check_all_built(const struct machine *machine, const bool *built, struct err *err)
+{
+	for (size_t i = 0; i < machine->config->device_count; i++)
+		if (!built[i])
+			return err_set(err, -ENOSYS, "devices.%zu: this build of aerie cannot make it", i);
+	return 0;
+}
+
 static int build_devices(struct machine *machine, struct err *err)
 {
 	int r = bus_create(&machine->bus, err);
@@ -71,10 +100,16 @@ static int build_devices(struct machine *machine, struct err *err)
 		.bus = machine->bus,
 		.irq = irqchip_sink(machine->irqchip),
 		.loop = machine->loop,
+		.memory = machine->memory,
+		.vm_fd = machine->vm_fd,
+		.io_threads = machine->io_threads,
+		.io_thread_count = machine->io_thread_count,
 		.request = machine_request,
 		.request_owner = machine,
 		.keys = {.action = machine_console, .owner = machine},
 	};
+	bool built[CONFIG_DEVICES_MAX] = {false};
+	const uintptr_t first = (uintptr_t)machine->config->devices;
 	for (const struct device_class *const *class = device_registry; *class; class ++) {
 		const void *config;
 		for (size_t i = 0; (config = (*class)->config(machine->config, i)); i++) {
@@ -85,9 +120,12 @@ static int build_devices(struct machine *machine, struct err *err)
 			if (r < 0)
 				return err_prepend(err, "%s%zu", (*class)->name, i);
 			machine->device_count++;
+			size_t entry = ((uintptr_t)config - first) / sizeof(machine->config->devices[0]);
+			if ((uintptr_t)config >= first && entry < CONFIG_DEVICES_MAX)
+				built[entry] = true;
 		}
 	}
-	return 0;
+	return check_all_built(machine, built, err);
 }
 
 static int build_vcpus(struct machine *machine, struct err *err)
@@ -119,8 +157,8 @@ int machine_load(struct machine *machine, struct err *err)
 
 /* Each step needs those before it; machine_destroy goes through them backwards. */
 static int (*const build_steps[])(struct machine *machine, struct err *err) = {
-	build_signals, build_loop,    build_vm,	   build_memory,
-	build_irqchip, build_devices, build_vcpus, machine_load,
+	build_signals,	  build_loop,	 build_vm,    build_memory, build_irqchip,
+	build_io_threads, build_devices, build_vcpus, machine_load,
 };
 
 int machine_create(const struct machine_config *config, struct machine **ret, struct err *err)
@@ -153,6 +191,8 @@ void machine_destroy(struct machine *machine)
 		struct device *device = machine->devices[--machine->device_count];
 		device->class->destroy(device);
 	}
+	while (machine->io_thread_count > 0)
+		iothread_destroy(machine->io_threads[--machine->io_thread_count]);
 	bus_destroy(machine->bus);
 	irqchip_destroy(machine->irqchip);
 	(void)close_fd(machine->vm_fd); /* before the RAM that it maps */

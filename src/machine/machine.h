@@ -28,6 +28,8 @@ struct machine {
 	struct device *devices[MACHINE_DEVICES_MAX];
 	size_t device_count;
 	struct loop_op signal_op;
+	struct iothread *io_threads[CONFIG_IO_THREADS_MAX];
+	size_t io_thread_count;
 
 	pthread_mutex_t lock; /* guards the two below: any thread may leave an event */
 	enum machine_event event;
