@@ -33,11 +33,12 @@ size_t chardev_write(struct chardev *chardev, const void *data, size_t len)
 	chardev->out_used += taken;
 	if (taken < len)
 		chardev->blocked = true;
-	bool much = chardev->out_used >= MUCH, tell = !chardev->asked || (much && !chardev->hurried);
-	chardev->asked = true;
+	bool much = chardev->out_used >= MUCH;
+	bool tell = taken && (!chardev->asked || (much && !chardev->hurried));
+	chardev->asked |= tell;
 	chardev->hurried |= much;
 	pthread_mutex_unlock(&chardev->lock);
-	if (tell && taken)
+	if (tell)
 		loop_post(chardev->loop, &chardev->flush_op);
 	return taken;
 }

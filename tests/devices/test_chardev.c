@@ -321,6 +321,31 @@ START_TEST(destroy_waits_a_second_at_most)
 }
 END_TEST
 
+/* A pipe with little room is writable, and yet a large write to it would wait for its reader. */
+START_TEST(destroy_waits_no_longer_when_a_little_fits)
+{
+	struct bench bench;
+	bench_init(&bench);
+	int fds[2];
+	ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
+	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	static char page[4096];
+	for (int i = 0; i < 15; i++) /* of 16 pages */
+		ck_assert_int_eq(write(fds[1], page, sizeof(page)), sizeof(page));
+	bench_stdio(null_fd, fds[1]);
+	bench_create(&bench, CHARDEV_STDIO, NULL);
+	ck_assert_uint_eq(bench_fill(&bench, 0, 20000), 20000);
+	uint64_t before = loop_now_ns();
+	bench_destroy_chardev(&bench);
+	ck_assert_uint_lt((loop_now_ns() - before) / 1000000, 3000);
+	ck_assert_uint_eq(bench_log_count(&bench, "15904 bytes of output were lost"), 1);
+	close(fds[0]);
+	close(fds[1]);
+	close(null_fd);
+	bench_finish(&bench);
+}
+END_TEST
+
 START_TEST(input_comes_as_the_front_end_has_room)
 {
 	struct bench bench;
@@ -428,5 +453,5 @@ TEST_MAIN("chardev", null_takes_and_drops_everything, a_file_starts_anew_and_get
 	  ten_thousand_bytes_cost_few_writes, the_first_byte_after_silence_is_written_at_once,
 	  a_slow_reader_holds_the_guest_back, a_non_blocking_stdout_is_no_error,
 	  a_reader_that_left_is_told_once, destroy_writes_what_is_left, destroy_waits_a_second_at_most,
-	  input_comes_as_the_front_end_has_room, a_plain_file_as_stdin_is_read_to_its_end,
-	  the_end_of_stdin_is_no_error_and_does_not_spin)
+	  destroy_waits_no_longer_when_a_little_fits, input_comes_as_the_front_end_has_room,
+	  a_plain_file_as_stdin_is_read_to_its_end, the_end_of_stdin_is_no_error_and_does_not_spin)

@@ -74,8 +74,10 @@ START_TEST(the_second_client_waits_for_the_first_to_hang_up)
 	run_until(&bench, first, POLLIN);
 	bench_expect(first, "one");
 	ck_assert_int_lt(read(second, bench.log, 1), 0); /* not yet */
-	close(first);
+	shutdown(first, SHUT_WR);
 	bench_run(&bench, 20);
+	ck_assert(hung_up(first)); /* we hang up, too */
+	close(first);
 	bench_write(&bench, "two");
 	run_until(&bench, second, POLLIN);
 	bench_expect(second, "two");
@@ -259,6 +261,27 @@ START_TEST(a_lack_of_descriptors_is_survived)
 }
 END_TEST
 
+START_TEST(destroy_may_come_between_two_attempts_to_accept)
+{
+	struct bench bench;
+	bench_init(&bench);
+	const char *path = bench_path(&bench, "com1");
+	bench_create(&bench, CHARDEV_UNIX, path);
+	int client = dial(path);
+	struct rlimit old, none = {.rlim_cur = 0};
+	getrlimit(RLIMIT_NOFILE, &old);
+	none.rlim_max = old.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &none);
+	bench_run(&bench, 50);
+	setrlimit(RLIMIT_NOFILE, &old);
+	ck_assert_uint_eq(bench_log_count(&bench, "accept: Too many open files"), 1);
+	bench_destroy_chardev(&bench);
+	bench_run(&bench, 300); /* nobody accepts for one that is gone */
+	close(client);
+	bench_finish(&bench);
+}
+END_TEST
+
 /* ---- pty ---- */
 
 static int open_slave(const char *name)
@@ -277,7 +300,7 @@ START_TEST(a_pty_talks_while_its_slave_is_open)
 	ck_assert_int_eq(strncmp(name, "/dev/pts/", 9), 0);
 	for (int round = 0; round < 2; round++) {
 		bench_write(&bench, "nobody hears this");
-		bench_run(&bench, 10);
+		bench_run(&bench, 450); /* it looks more than once */
 		int slave = open_slave(name);
 		bench_run(&bench, 250);
 		bench_write(&bench, "login:\r\n");
@@ -403,7 +426,8 @@ TEST_MAIN("chardev peers", a_client_talks_and_without_one_output_is_dropped,
 	  a_slow_client_holds_the_guest_back_and_loses_nothing,
 	  a_stale_socket_file_is_replaced_a_live_one_is_not, a_socket_that_cannot_be_made_says_why,
 	  destroy_leaves_a_successors_socket_alone, a_client_that_nobody_accepted_is_closed_by_destroy,
-	  a_lack_of_descriptors_is_survived, a_pty_talks_while_its_slave_is_open,
-	  a_pty_without_slave_does_not_spin, a_reader_of_the_pty_that_stops_holds_the_guest_back,
+	  a_lack_of_descriptors_is_survived, destroy_may_come_between_two_attempts_to_accept,
+	  a_pty_talks_while_its_slave_is_open, a_pty_without_slave_does_not_spin,
+	  a_reader_of_the_pty_that_stops_holds_the_guest_back,
 	  a_link_leads_to_the_pty_and_replaces_an_older_link, a_link_never_replaces_a_file,
 	  a_pty_that_cannot_be_had_says_why)

@@ -403,6 +403,100 @@ START_TEST(release_keeps_what_others_completed)
 }
 END_TEST
 
+START_TEST(a_released_post_leaves_the_others_in_their_list)
+{
+	struct loop *loop = new_loop();
+	struct probe probes[3] = {probe_on(loop, 0), probe_on(loop, 0), probe_on(loop, 0)};
+	for (int gone = 0; gone < 3; gone++) {
+		loop_post(loop, &probes[0].op);
+		loop_post(loop, &probes[1].op);
+		loop_release(loop, &probes[gone % 2].op);
+		loop_post(loop, &probes[2].op);
+		run_ms(loop, 2);
+	}
+	ck_assert_uint_eq(probes[0].calls, 1);
+	ck_assert_uint_eq(probes[1].calls, 2);
+	ck_assert_uint_eq(probes[2].calls, 3);
+	loop_destroy(loop);
+}
+END_TEST
+
+static void *post_late(void *arg)
+{
+	struct probe *probe = arg;
+	usleep(20000);
+	loop_post(probe->loop, &probe->op);
+	return NULL;
+}
+
+START_TEST(a_post_wakes_a_loop_that_waits)
+{
+	struct loop *loop = new_loop();
+	struct probe probe = probe_on(loop, 0);
+	for (unsigned i = 1; i <= 3; i++) {
+		pthread_t thread;
+		probe.enough = i;
+		pthread_create(&thread, NULL, post_late, &probe);
+		ck_assert_int_eq(loop_run(loop), 0); /* nothing else would end it */
+		pthread_join(thread, NULL);
+	}
+	loop_destroy(loop);
+}
+END_TEST
+
+static void ignore_signal(int signal)
+{
+	(void)signal;
+}
+
+START_TEST(a_signal_does_not_end_the_run)
+{
+	struct loop *loop = new_loop();
+	struct sigaction old, action = {.sa_handler = ignore_signal};
+	sigaction(SIGALRM, &action, &old);
+	ualarm(10000, 10000);
+	run_ms(loop, 100); /* which checks that it took its time */
+	ualarm(0, 0);
+	sigaction(SIGALRM, &old, NULL);
+	loop_destroy(loop);
+}
+END_TEST
+
+/* Without DEFER_TASKRUN the kernel reports at each system call, so that two reports can lie in the ring. */
+START_TEST(reports_that_pile_up_are_one_call_with_all_events)
+{
+	unknown_flags = IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN;
+	struct loop *loop = new_loop();
+	static char bytes[4096];
+	int fds[2];
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	while (write(fds[0], bytes, sizeof(bytes)) > 0)
+		;
+	struct probe probe = probe_on(loop, 0);
+	loop_poll(loop, &probe.op, fds[0], POLLIN | POLLOUT);
+	run_ms(loop, 2);
+	ck_assert_uint_eq(probe.calls, 0);
+	ck_assert_int_eq(write(fds[1], "x", 1), 1);
+	ck_assert_int_eq(read(fds[0], bytes, 1), 1); /* no longer readable, but it was reported */
+	while (read(fds[1], bytes, sizeof(bytes)) > 0)
+		;
+	run_ms(loop, 2);
+	ck_assert_int_eq(probe.res & POLLOUT, POLLOUT);
+	ck_assert_uint_ge(probe.calls, 1);
+
+	/* A report that lies there when the poll is cancelled is no call any more. */
+	unsigned calls = probe.calls;
+	ck_assert_int_eq(write(fds[1], "x", 1), 1);
+	loop_cancel(loop, &probe.op);
+	run_ms(loop, 5);
+	ck_assert_uint_eq(probe.calls, calls + 1);
+	ck_assert_int_eq(probe.res, -ECANCELED);
+	close_pipe(fds);
+	loop_destroy(loop);
+	unknown_flags = 0;
+}
+END_TEST
+
 START_TEST(accept_gives_a_connection)
 {
 	struct loop *loop = new_loop();
@@ -467,6 +561,12 @@ START_TEST(a_timer_fires_when_armed_by_another_thread)
 	loop_timer_arm(timer, 0);
 	run_ms(probe.loop, 20);
 	ck_assert_uint_eq(probe.fired, 1); /* disarmed */
+
+	loop_timer_arm(timer, 1);
+	usleep(1000);
+	loop_timer_arm(timer, 0); /* it was over, and nobody had looked */
+	run_ms(probe.loop, 5);
+	ck_assert_uint_eq(probe.fired, 1);
 
 	loop_timer_arm(timer, 1);
 	run_ms(probe.loop, 5);
@@ -579,5 +679,7 @@ TEST_MAIN("loop", quit_before_run_returns_at_once, quit_works_from_a_signal_hand
 	  errors_of_a_write_are_its_result, many_more_ops_than_entries_may_start_before_the_run,
 	  an_op_cancelled_before_the_run_is_told, release_takes_back_every_kind_without_a_call,
 	  release_keeps_what_others_completed, accept_gives_a_connection,
+	  a_released_post_leaves_the_others_in_their_list, a_post_wakes_a_loop_that_waits,
+	  a_signal_does_not_end_the_run, reports_that_pile_up_are_one_call_with_all_events,
 	  a_timer_fires_when_armed_by_another_thread, older_kernels_do_with_what_they_have,
 	  a_run_on_a_foreign_thread_is_refused, a_host_without_io_uring_is_told_what_to_type)
