@@ -68,8 +68,8 @@ static uint64_t reset_load(struct reset *reset, const uint8_t *reg)
 
 /*
  * RST_CNT is the second byte of the dword at 0xcf8, the PCI configuration address. Whoever probes for PCI
- * writes that dword, and its second byte often has bit 2 set; chipsets reset by byte accesses only, so the
- * whole dword is claimed and everything else on it answered as by nobody.
+ * writes that dword, and its second byte often has bit 2 set. Chipsets tell the two apart by the size of the
+ * access: dwords are for the host bridge, bytes are ours; words are claimed and answered as by nobody.
  */
 enum { RST_CNT_DWORD = LAYOUT_PORT_RESET & ~3, RST_CNT_OFFSET = LAYOUT_PORT_RESET & 3 };
 
@@ -90,7 +90,7 @@ static const struct bus_ops rst_cnt_ops = {
 	.read = rst_cnt_read,
 	.write = rst_cnt_write,
 	.min_access_bytes = 1,
-	.max_access_bytes = 4,
+	.max_access_bytes = 2,
 };
 
 static uint64_t system_a_read(void *owner, uint64_t offset, unsigned size)
