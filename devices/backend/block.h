@@ -77,7 +77,8 @@ struct block_ops {
 struct block {
 	const struct block_ops *ops;
 	struct loop *loop;
-	uint64_t size_bytes; /* what the guest sees */
+	uint64_t size_bytes; /* what the guest sees; of a container, where its file ends */
+	bool extends;	     /* a container: requests may go beyond size_bytes */
 	bool read_only;
 	/* What requests should be aligned to for speed, bytes, powers of two; 0: unknown. */
 	uint32_t physical_block_bytes;
@@ -112,8 +113,8 @@ struct block_raw_spec {
 	bool writethrough; /* every write is durable when it is done */
 	bool discard;	   /* else discards do nothing, and zeroes are written without unmapping */
 	bool container;	   /* writes beyond the end extend the file, reads there give zeros; else both fail */
-	uint32_t block_size; /* requests are multiples of this; 1 for a container. Refused when O_DIRECT
-				cannot */
+	uint32_t block_size; /* offsets and lengths are multiples of it, a power of two; what O_DIRECT cannot
+				is refused */
 };
 
 int block_raw_open(const struct block_raw_spec *spec, struct loop *loop, struct block **ret, struct err *err);

@@ -126,6 +126,23 @@ void loop_unregister_file(struct loop *loop, int fd);
 int loop_register_memory(struct loop *loop, const struct iovec *regions, unsigned count);
 
 /*
+ * Busy-polling: before the loop sleeps it looks for work for up to `most_ns`, less when that finds nothing
+ * (the window doubles when a short sleep ends, and halves after a long one). 0, the default: never. Pollers
+ * are what it looks at besides its own ring: a queue in memory whose owner need not ring a doorbell
+ * meanwhile.
+ */
+struct loop_poller {
+	void (*begin)(struct loop_poller *poller); /* no doorbells from now on */
+	bool (*poll)(struct loop_poller *poller);  /* do what there is to do; true when there was something */
+	bool (*end)(struct loop_poller *poller);   /* doorbells again; as poll, for what came in between */
+	struct loop_poller *next;		   /* private to the loop */
+};
+void loop_set_poll(struct loop *loop, uint64_t most_ns);
+void loop_add_poller(struct loop *loop, struct loop_poller *poller); /* not from within a poller */
+void loop_remove_poller(struct loop *loop,
+			struct loop_poller *poller); /* nor this; nothing if it is not there */
+
+/*
  * A timer that any thread may arm (a vCPU thread that writes a device register, for example).
  * CLOCK_MONOTONIC. The callback runs on the loop's thread. Arming replaces the former deadline; 0 disarms. A
  * callback that was already on its way may still come after a disarm, so owners check their own state under

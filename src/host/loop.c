@@ -59,8 +59,7 @@ static bool list_remove(struct op_list *list, struct loop_op *op)
 
 /* ---- the ring ---- */
 
-/* Take the results that the kernel has left to the ready list. */
-static void reap(struct loop *loop)
+void loop_reap(struct loop *loop)
 {
 	struct io_uring_cqe *cqe;
 	while (io_uring_peek_cqe(&loop->ring, &cqe) == 0) {
@@ -87,7 +86,7 @@ static struct io_uring_sqe *entry(struct loop *loop)
 	struct io_uring_sqe *sqe;
 	while (!(sqe = io_uring_get_sqe(&loop->ring))) {
 		if (io_uring_submit(&loop->ring) < 0)
-			reap(loop); /* -EBUSY: it wants results taken first */
+			loop_reap(loop); /* -EBUSY: it wants results taken first */
 	}
 	return sqe;
 }
@@ -106,7 +105,7 @@ static void hand_over_queued(struct loop *loop)
 static int submit_and_wait(struct loop *loop, unsigned results)
 {
 	int res = io_uring_submit_and_wait(&loop->ring, results);
-	reap(loop);
+	loop_reap(loop);
 	return res >= 0 || res == -EINTR || res == -EAGAIN || res == -EBUSY ? 0 : res;
 }
 
@@ -250,6 +249,21 @@ void loop_quit(struct loop *loop)
 	errno = saved;
 }
 
+static int poll_or_sleep(struct loop *loop)
+{
+	if (loop->poll_ns && !loop->ready.first) {
+		int res = submit_and_wait(loop, 0);
+		if (res < 0 || loop->ready.first || loop_busy_poll(loop))
+			return res;
+	}
+	if (loop->ready.first)
+		return submit_and_wait(loop, 0);
+	uint64_t start = loop_now_ns();
+	int res = submit_and_wait(loop, 1);
+	loop_slept(loop, loop_now_ns() - start);
+	return res;
+}
+
 int loop_run(struct loop *loop)
 {
 	if (!loop->started) {
@@ -263,7 +277,8 @@ int loop_run(struct loop *loop)
 		if (atomic_exchange(&loop->quit, false))
 			break;
 		hand_over_queued(loop); /* may take results on the way, when the submission queue is short */
-		res = submit_and_wait(loop, loop->ready.first ? 0 : 1);
+		res = loop->poll_most_ns ? poll_or_sleep(loop)
+					 : submit_and_wait(loop, loop->ready.first ? 0 : 1);
 	}
 	return res;
 }

@@ -48,6 +48,10 @@ struct loop {
 	struct iovec *buffers;
 	unsigned buffer_count;
 
+	/* Busy-polling. */
+	struct loop_poller *pollers;
+	uint64_t poll_most_ns, poll_ns; /* the window: at most, and now */
+
 	_Atomic bool quit;
 	int wake_fd; /* an eventfd: posts, and loop_quit */
 	uint64_t wake_count;
@@ -61,6 +65,12 @@ struct loop {
 
 void loop_start(struct loop *loop, struct loop_op *op, enum loop_op_kind kind); /* queues it */
 void loop_prepare(const struct loop *loop, struct io_uring_sqe *sqe, struct loop_op *op);
+
+void loop_reap(struct loop *loop); /* take the results that the kernel has left to the ready list */
+
+/* Look for work as long as the window allows; true when there is some, and the loop should not sleep. */
+bool loop_busy_poll(struct loop *loop);
+void loop_slept(struct loop *loop, uint64_t ns); /* what the window is judged by */
 
 /* Opens the best ring that this kernel has; the reason of a failure in words. */
 int loop_ring_open(unsigned entries, struct io_uring *ring, struct err *err);
