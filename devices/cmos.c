@@ -164,8 +164,7 @@ static void cmos_sum_up(struct cmos_regs *regs)
 	regs->flags = (uint8_t)((regs->flags & ~C_IRQ) | (any ? C_IRQ : 0));
 }
 
-/* Work out the flags of register C up to now. Comes before anything that looks at them or at what they depend
- * on. */
+/* Work out the flags of register C up to now, before anybody looks at them or at what they follow from. */
 static void cmos_catch_up(struct cmos *cmos, const struct cmos_now *now)
 {
 	struct cmos_regs *regs = &cmos->regs;
@@ -203,8 +202,7 @@ static uint64_t cmos_until_period(const struct cmos_regs *regs, const struct cmo
 	return (uint64_t)((local + CRYSTAL_HZ - 1) / CRYSTAL_HZ) - now->local_ns;
 }
 
-/* When, by CLOCK_MONOTONIC, an enabled flag that is not up yet can rise next; 0 when there is none to wait
- * for. */
+/* When, by CLOCK_MONOTONIC, an enabled flag that is not up yet can rise next; 0 when none can. */
 static uint64_t cmos_deadline(const struct cmos_regs *regs, const struct cmos_now *now)
 {
 	uint8_t waits = regs->control_b & B_IRQS & (uint8_t)~regs->flags;
@@ -301,8 +299,8 @@ static void cmos_set_control(struct cmos *cmos, struct cmos_now *now, uint8_t co
 	regs->control_a = control_a;
 	regs->control_b = control_b;
 	if (cmos_runs(regs) && !cmos_runs(&before)) {
-		/* Out of the divider's reset, the first update comes after half a second (datasheet, "Divider
-		 * control"). */
+		/* From the divider's reset to the first update it is half a second (datasheet, register A).
+		 */
 		bool was_reset = (before.control_a & A_DIVIDER_RESET) == A_DIVIDER_RESET;
 		cmos_start(regs, now, was_reset ? NS_PER_SECOND / 2 : now->fraction_ns);
 	}

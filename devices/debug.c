@@ -49,8 +49,7 @@ static uint64_t debug_console_read(void *owner, uint64_t offset, unsigned size)
 	return LAYOUT_PORT_DEBUG_CONSOLE;
 }
 
-/* The port has no way to say "busy": what the host cannot take is lost, as it is on a serial line without
- * handshake. */
+/* The port has no way to say "busy": what the host cannot take is lost. */
 static void debug_console_write(void *owner, uint64_t offset, unsigned size, uint64_t value)
 {
 	(void)offset, (void)size;

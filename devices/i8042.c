@@ -178,8 +178,7 @@ static bool i8042_command(struct i8042 *i8042, uint8_t command)
 	return false;
 }
 
-/* A byte for the command that waits for one, or else for the keyboard. Returns true when it resets the
- * machine. */
+/* A byte for the command that waits, or else for the keyboard. Returns true when it resets the machine. */
 static bool i8042_data(struct i8042 *i8042, uint8_t byte)
 {
 	struct i8042_regs *regs = &i8042->regs;
