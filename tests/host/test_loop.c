@@ -497,6 +497,41 @@ START_TEST(reports_that_pile_up_are_one_call_with_all_events)
 }
 END_TEST
 
+static struct probe rivals[2];
+
+/* Whoever is called first cancels the other, whose report lies there already. */
+static void cancel_rival(struct loop_op *op, int res)
+{
+	probe_done(op, res);
+	if (res > 0)
+		loop_cancel(rivals[0].loop, op == &rivals[0].op ? &rivals[1].op : &rivals[0].op);
+}
+
+START_TEST(a_report_that_a_cancel_overtakes_is_not_delivered)
+{
+	struct loop *loop = new_loop();
+	int fds[2];
+	new_pipe(fds);
+	for (int i = 0; i < 2; i++) {
+		rivals[i] = probe_on(loop, 0);
+		rivals[i].op.done = cancel_rival;
+		loop_poll(loop, &rivals[i].op, fds[0], POLLIN);
+	}
+	run_ms(loop, 2);
+	ck_assert_int_eq(write(fds[1], "x", 1), 1);
+	run_ms(loop, 5);
+	struct probe *winner = rivals[0].res > 0 ? &rivals[0] : &rivals[1];
+	struct probe *loser = winner == &rivals[0] ? &rivals[1] : &rivals[0];
+	ck_assert_int_eq(winner->res, POLLIN);
+	ck_assert_uint_eq(winner->calls, 1);
+	ck_assert_int_eq(loser->res, -ECANCELED);
+	ck_assert_uint_eq(loser->calls, 1);
+	loop_release(loop, &winner->op);
+	close_pipe(fds);
+	loop_destroy(loop);
+}
+END_TEST
+
 START_TEST(accept_gives_a_connection)
 {
 	struct loop *loop = new_loop();
@@ -678,8 +713,9 @@ TEST_MAIN("loop", quit_before_run_returns_at_once, quit_works_from_a_signal_hand
 	  a_poll_on_a_closed_descriptor_ends_with_its_error, read_and_write_move_bytes_at_their_offsets,
 	  errors_of_a_write_are_its_result, many_more_ops_than_entries_may_start_before_the_run,
 	  an_op_cancelled_before_the_run_is_told, release_takes_back_every_kind_without_a_call,
-	  release_keeps_what_others_completed, accept_gives_a_connection,
-	  a_released_post_leaves_the_others_in_their_list, a_post_wakes_a_loop_that_waits,
-	  a_signal_does_not_end_the_run, reports_that_pile_up_are_one_call_with_all_events,
-	  a_timer_fires_when_armed_by_another_thread, older_kernels_do_with_what_they_have,
-	  a_run_on_a_foreign_thread_is_refused, a_host_without_io_uring_is_told_what_to_type)
+	  release_keeps_what_others_completed, a_report_that_a_cancel_overtakes_is_not_delivered,
+	  accept_gives_a_connection, a_released_post_leaves_the_others_in_their_list,
+	  a_post_wakes_a_loop_that_waits, a_signal_does_not_end_the_run,
+	  reports_that_pile_up_are_one_call_with_all_events, a_timer_fires_when_armed_by_another_thread,
+	  older_kernels_do_with_what_they_have, a_run_on_a_foreign_thread_is_refused,
+	  a_host_without_io_uring_is_told_what_to_type)
