@@ -33,7 +33,7 @@ class Svm:
     def prepare(self):
         need("/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/linuxboot_dma.bin", "/bin/busybox")
         self.emulator = emulator("qemu")
-        self.kernel = kernel("bookworm")
+        self.kernel = kernel()
         probe()
 
     def command(self, scenario, folder):
@@ -60,7 +60,7 @@ class Vmx:
     def prepare(self):
         need("/usr/share/bochs/BIOS-bochs-latest", "/usr/share/vgabios/vgabios.bin", "/usr/lib/grub/i386-pc", "/bin/busybox")
         self.emulator = emulator("bochs")
-        self.kernel = kernel("bookworm")
+        self.kernel = kernel()
         probe()
 
     def command(self, scenario, folder):
@@ -100,7 +100,7 @@ class Native:
         module = nested[0].split("/")[3].replace("_", "-")
         self.kvm_module = f"{module} nested=1"
         need("/bin/busybox")
-        self.kernel = kernel("bookworm")
+        self.kernel = kernel()
         probe()
 
     def command(self, scenario, folder):

@@ -39,8 +39,9 @@ def read(*path):
         return file.read()
 
 
-def kernel(suite):
-    """Directory of Debian's cloud kernel: vmlinuz, release, modules/."""
+def kernel():
+    """Directory of Debian's cloud kernel: vmlinuz, release, modules/. One kernel serves every level."""
+    suite = os.environ.get("LAB_SUITE") or "bookworm"
     return subprocess.run([f"{HERE}/kernel", suite], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
