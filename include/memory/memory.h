@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "config/config.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -40,7 +41,26 @@ void *guest_memory_at(const struct guest_memory *memory, uint64_t gpa, uint64_t 
 int guest_memory_read(const struct guest_memory *memory, uint64_t gpa, void *dst, uint64_t len);
 int guest_memory_write(const struct guest_memory *memory, uint64_t gpa, const void *src, uint64_t len);
 
-/* Tell KVM (a VM fd) about the RAM. */
+/* Tell KVM (a VM fd, borrowed; -1 in tests without KVM) about the RAM, and later about what is added. */
 int guest_memory_attach(struct guest_memory *memory, int vm_fd, struct err *err);
+
+/*
+ * Memory of a device (virtio-pmem): `size` bytes at `host`, both multiples of 2 MiB, borrowed until
+ * guest_memory_remove. *ret_gpa is where the guest finds it: above the window of 64-bit BARs. guest_memory_at
+ * finds it too, since the guest may let other devices read and write there; guest_memory_regions does not
+ * tell of it, it is not RAM. -ENOSPC: there are GUEST_MEMORY_DEVICES of them already. While the machine is
+ * built or taken down.
+ */
+enum { GUEST_MEMORY_DEVICES = 8 };
+int guest_memory_add(struct guest_memory *memory, void *host, uint64_t size, bool read_only,
+		     uint64_t *ret_gpa, struct err *err);
+void guest_memory_remove(struct guest_memory *memory, uint64_t gpa);
+
+/*
+ * The guest has no use for what these bytes of RAM hold: give the pages to the host; they read as zeros
+ * afterwards. Only whole pages (of the kind that backs RAM) within the range go. 0 or -EFAULT when it is not
+ * wholly RAM. Any thread.
+ */
+int guest_memory_discard(struct guest_memory *memory, uint64_t gpa, uint64_t len);
 
 #endif

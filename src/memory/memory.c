@@ -15,8 +15,12 @@ struct guest_memory {
 	int fd; /* memfd with all RAM, low region first; -1 for private RAM */
 	uint8_t *host;
 	uint64_t size;
+	uint64_t page_bytes;
+	int vm_fd; /* borrowed; -1 before guest_memory_attach */
 	struct guest_region regions[GUEST_MEMORY_REGIONS];
 	size_t region_count;
+	struct guest_region
+		devices[GUEST_MEMORY_DEVICES]; /* host NULL: free; KVM's slots follow those of RAM */
 };
 
 struct page_kind {
@@ -63,6 +67,7 @@ static int memory_map(struct guest_memory *memory, const struct memory_config *c
 	if (config->size_bytes % kind->bytes)
 		return err_set(err, -EINVAL, "memory.size: not a multiple of the page size %s", kind->name);
 	memory->size = config->size_bytes;
+	memory->page_bytes = kind->bytes;
 
 	unsigned flags =
 		MAP_PRIVATE | MAP_ANONYMOUS | (kind->pool ? MAP_HUGETLB | kind->huge : MAP_NORESERVE);
@@ -105,7 +110,7 @@ int guest_memory_create(const struct memory_config *config, struct guest_memory 
 	struct guest_memory *memory = calloc(1, sizeof(*memory));
 	if (!memory)
 		return err_sys(err, -ENOMEM, "memory");
-	memory->fd = -1;
+	memory->fd = memory->vm_fd = -1;
 	int r = memory_map(memory, config, err);
 	if (r == 0)
 		r = memory_advise(memory, config, err);
@@ -134,15 +139,27 @@ size_t guest_memory_regions(const struct guest_memory *memory, const struct gues
 	return memory->region_count;
 }
 
+static void *region_at(const struct guest_region *region, uint64_t gpa, uint64_t len)
+{
+	uint64_t offset = gpa - region->gpa; /* wraps to something huge when gpa is below */
+	return offset < region->size && len <= region->size - offset ? region->host + offset : NULL;
+}
+
+static void *ram_at(const struct guest_memory *memory, uint64_t gpa, uint64_t len)
+{
+	void *at = NULL;
+	for (size_t i = 0; !at && i < memory->region_count; i++)
+		at = region_at(&memory->regions[i], gpa, len);
+	return at;
+}
+
 void *guest_memory_at(const struct guest_memory *memory, uint64_t gpa, uint64_t len)
 {
-	for (size_t i = 0; i < memory->region_count; i++) {
-		const struct guest_region *region = &memory->regions[i];
-		uint64_t offset = gpa - region->gpa; /* wraps to something huge when gpa is below */
-		if (offset < region->size && len <= region->size - offset)
-			return region->host + offset;
-	}
-	return NULL;
+	void *at = ram_at(memory, gpa, len);
+	for (size_t i = 0; !at && i < GUEST_MEMORY_DEVICES; i++)
+		if (memory->devices[i].host)
+			at = region_at(&memory->devices[i], gpa, len);
+	return at;
 }
 
 int guest_memory_read(const struct guest_memory *memory, uint64_t gpa, void *dst, uint64_t len)
@@ -163,19 +180,86 @@ int guest_memory_write(const struct guest_memory *memory, uint64_t gpa, const vo
 	return 0;
 }
 
+static int memory_set_slot(const struct guest_memory *memory, uint32_t slot,
+			   const struct guest_region *region, uint32_t flags)
+{
+	struct kvm_userspace_memory_region set = {
+		.slot = slot,
+		.flags = flags,
+		.guest_phys_addr = region->gpa,
+		.memory_size = region->size, /* 0 takes the slot away */
+		.userspace_addr = (uintptr_t)region->host,
+	};
+	return memory->vm_fd < 0 ? 0 : kvm_call(memory->vm_fd, KVM_SET_USER_MEMORY_REGION, &set);
+}
+
 int guest_memory_attach(struct guest_memory *memory, int vm_fd, struct err *err)
 {
+	memory->vm_fd = vm_fd;
 	for (size_t i = 0; i < memory->region_count; i++) {
-		const struct guest_region *region = &memory->regions[i];
-		struct kvm_userspace_memory_region slot = {
-			.slot = (uint32_t)i,
-			.guest_phys_addr = region->gpa,
-			.memory_size = region->size,
-			.userspace_addr = (uintptr_t)region->host,
-		};
-		int r = kvm_call(vm_fd, KVM_SET_USER_MEMORY_REGION, &slot);
+		int r = memory_set_slot(memory, (uint32_t)i, &memory->regions[i], 0);
 		if (r < 0)
-			return err_sys(err, r, "memory: slot at %#" PRIx64, region->gpa);
+			return err_sys(err, r, "memory: slot at %#" PRIx64, memory->regions[i].gpa);
 	}
 	return 0;
+}
+
+/* The end of what is there already, from the end of the BARs up, rounded to what Linux maps with large pages.
+ */
+static uint64_t device_gpa(const struct guest_memory *memory)
+{
+	uint64_t gpa = layout_pci64_gpa(layout_ram_end_gpa(memory->size)) + LAYOUT_PCI64_BYTES;
+	for (size_t i = 0; i < GUEST_MEMORY_DEVICES; i++) {
+		const struct guest_region *region = &memory->devices[i];
+		if (region->host && region->gpa + region->size > gpa)
+			gpa = region->gpa + region->size;
+	}
+	return (gpa + GIB - 1) / GIB * GIB;
+}
+
+int guest_memory_add(struct guest_memory *memory, void *host, uint64_t size, bool read_only,
+		     uint64_t *ret_gpa, struct err *err)
+{
+	size_t i = 0;
+	while (i < GUEST_MEMORY_DEVICES && memory->devices[i].host)
+		i++;
+	if (i == GUEST_MEMORY_DEVICES)
+		return err_set(err, -ENOSPC, "at most %d devices with memory of their own",
+			       GUEST_MEMORY_DEVICES);
+	const struct guest_region region = {.gpa = device_gpa(memory), .size = size, .host = host};
+	int r = memory_set_slot(memory, GUEST_MEMORY_REGIONS + (uint32_t)i, &region,
+				read_only ? KVM_MEM_READONLY : 0);
+	if (r < 0)
+		return err_sys(err, r, "memory slot at %#" PRIx64, region.gpa);
+	memory->devices[i] = region;
+	*ret_gpa = region.gpa;
+	return 0;
+}
+
+void guest_memory_remove(struct guest_memory *memory, uint64_t gpa)
+{
+	for (size_t i = 0; i < GUEST_MEMORY_DEVICES; i++) {
+		struct guest_region *region = &memory->devices[i];
+		if (!region->host || region->gpa != gpa)
+			continue;
+		region->size = 0;
+		(void)memory_set_slot(memory, GUEST_MEMORY_REGIONS + (uint32_t)i, region, 0);
+		*region = (struct guest_region){0};
+	}
+}
+
+int guest_memory_discard(struct guest_memory *memory, uint64_t gpa, uint64_t len)
+{
+	uint8_t *host = ram_at(memory, gpa, len);
+	if (!host)
+		return -EFAULT;
+	uint64_t page = memory->page_bytes;
+	uint64_t first = ((uint64_t)(host - memory->host) + page - 1) / page * page;
+	uint64_t end = ((uint64_t)(host - memory->host) + len) / page * page;
+	if (first >= end)
+		return 0;
+	/* MADV_REMOVE frees the pages of a memfd, for every process that maps it; DONTNEED those of anonymous
+	 * memory. */
+	int advice = memory->fd >= 0 ? MADV_REMOVE : MADV_DONTNEED;
+	return madvise(memory->host + first, end - first, advice) < 0 ? -errno : 0;
 }
