@@ -5,6 +5,11 @@
  * Everything in the ring is the guest's and may change while we look: descriptors are copied once, every walk
  * is bounded by the queue size, every buffer must be wholly RAM. A broken ring is -EPROTO, from then on for
  * ever (until virtq_init): the device then needs a reset.
+ *
+ * Descriptors of length 0 are allowed anywhere (nothing in 2.7 or 2.8 forbids them); they count as
+ * descriptors but give no iov, and their address is not looked at. A chain of nothing else is popped with no
+ * buffers at all, and the device says what it thinks of that request. An indirect table without a descriptor
+ * is broken.
  */
 #ifndef AERIE_DEVICES_VIRTIO_VIRTQ_H
 #define AERIE_DEVICES_VIRTIO_VIRTQ_H
@@ -38,20 +43,40 @@ struct virtq_position {
 	bool used_wrap;
 };
 
+/* A chain that was popped, for VIRTIO_F_IN_ORDER: its turn to be used may come after its push. */
+struct virtq_turn {
+	uint32_t written;
+	uint16_t head;
+	uint16_t desc_count;
+	bool pushed;
+};
+
+/* What devices may read: setup, at, broken, why, in_flight. */
 struct virtq {
 	const struct guest_memory *memory; /* borrowed */
 	struct virtq_setup setup;
 	struct virtq_position at;
-	uint16_t signalled_used; /* used index at the last interrupt, for event_idx */
-	bool signalled_valid;
 	bool broken;
+	const char *why;    /* when broken: the rule, for the log */
 	uint16_t in_flight; /* popped and not pushed: never more than size */
+
+	/* The rest is private to virtq*.c. */
+	void *desc, *driver, *device; /* the three areas, wholly RAM for the queue's life */
+	uint16_t avail_idx; /* split: the driver's index as last read, so that it is not read for every pop */
+	uint16_t slots;	    /* packed: ring slots of the chains in flight */
+	uint16_t pops;	    /* counts pops, for virtq_chain.order */
+	uint16_t turn;	    /* in order: the oldest chain that is not used yet */
+	uint32_t unsignalled; /* used index (packed: slot) steps since virtq_should_interrupt; saturates */
+	bool signalled_valid; /* false after a restore: nobody knows what the driver was told */
+	uint64_t busy[VIRTQ_SIZE_MAX / 64]; /* heads in flight */
+	struct virtq_turn turns[VIRTQ_SIZE_MAX];
 };
 
 /* One request: buffers that the device reads, then those it writes, as host pointers into guest RAM. */
 struct virtq_chain {
-	uint16_t head;	     /* id to push */
-	uint16_t desc_count; /* packed: ring slots it took */
+	uint16_t head;	     /* below size, and no other chain in flight has it: good as an index */
+	uint16_t desc_count; /* ring descriptors it took; one for an indirect table */
+	uint16_t order;	     /* of its pop, for virtq_push and virtq_unpop */
 	uint16_t read_count; /* iov[0 .. read_count) are the driver's to read from */
 	uint16_t write_count;
 	uint64_t read_bytes, write_bytes;
@@ -59,7 +84,11 @@ struct virtq_chain {
 	struct iovec *iov; /* the owner's */
 };
 
-/* Checks addresses, alignment and size; -EINVAL with nothing changed. `position` NULL: from the beginning. */
+/*
+ * Checks addresses, alignment and size (2.7, 2.8.10.1); -EINVAL with nothing changed. `position` NULL: from
+ * the beginning; otherwise as `at` was when nothing was in flight, everything else is -EINVAL. Writes nothing
+ * to the guest; doorbells are as the driver's memory says, on in a new ring.
+ */
 int virtq_init(struct virtq *vq, const struct guest_memory *memory, const struct virtq_setup *setup,
 	       const struct virtq_position *position);
 
@@ -69,8 +98,17 @@ int virtq_init(struct virtq *vq, const struct guest_memory *memory, const struct
  */
 int virtq_pop(struct virtq *vq, struct virtq_chain *chain);
 
-/* Give it back with `written` bytes; in any order. Visible to the driver at once. */
+/*
+ * Give it back with `written` bytes; in any order. Visible to the driver at once, or with VIRTIO_F_IN_ORDER
+ * when all chains popped before it have been pushed. -EPROTO: the queue is broken, nothing was written, the
+ * chain is no longer in flight. -EINVAL, a mistake of the caller with nothing changed: the chain is not in
+ * flight, or has less room than `written`.
+ */
 int virtq_push(struct virtq *vq, const struct virtq_chain *chain, uint32_t written);
+
+/* Undo the latest pop: the next one gets the chain again. -EINVAL when it is not the latest, or not in
+ * flight. */
+int virtq_unpop(struct virtq *vq, const struct virtq_chain *chain);
 
 /* After pushes: does the driver want an interrupt for what is new since the last time it was told so? */
 bool virtq_should_interrupt(struct virtq *vq);
