@@ -17,7 +17,8 @@ struct chardev {
 	uint8_t sent[4096];
 	size_t sent_count;
 	size_t takes; /* how many bytes it still takes */
-	unsigned ready_calls, write_calls;
+	_Atomic unsigned ready_calls;
+	unsigned write_calls;
 	bool alive;
 };
 
