@@ -28,6 +28,8 @@
 #define GIB (UINT64_C(1024) * MIB)
 
 /* Guest-physical addresses and lengths, in bytes. */
+#define LAYOUT_IVT_GPA	    UINT64_C(0x00000000) /* real mode's interrupt vectors */
+#define LAYOUT_BDA_GPA	    UINT64_C(0x00000400) /* BIOS data area */
 #define LAYOUT_BOOT_GDT_GPA UINT64_C(0x00000500)
 #define LAYOUT_BOOT_IDT_GPA                                                                                  \
 	UINT64_C(0x00000600) /* empty: a fault before the guest sets its own is a triple fault               \
@@ -57,6 +59,26 @@
 #define LAYOUT_KVM_TSS_BYTES	    (12 * KIB)
 #define LAYOUT_HIGH_RAM_GPA	    UINT64_C(0x100000000)
 
+/* Where BARs go: 32-bit ones around ECAM, 64-bit ones above all RAM. */
+#define LAYOUT_PCI32_LOW_GPA	LAYOUT_PCI_HOLE_GPA
+#define LAYOUT_PCI32_LOW_BYTES	(LAYOUT_ECAM_GPA - LAYOUT_PCI32_LOW_GPA)
+#define LAYOUT_PCI32_HIGH_GPA	(LAYOUT_ECAM_GPA + LAYOUT_ECAM_BYTES)
+#define LAYOUT_PCI32_HIGH_BYTES (LAYOUT_IOAPIC_GPA - LAYOUT_PCI32_HIGH_GPA)
+#define LAYOUT_PCI64_BYTES	(64 * GIB)
+
+/* The first address above all RAM of a machine with so much of it. */
+static inline uint64_t layout_ram_end_gpa(uint64_t ram_bytes)
+{
+	return ram_bytes <= LAYOUT_PCI_HOLE_GPA ? ram_bytes
+						: LAYOUT_HIGH_RAM_GPA + (ram_bytes - LAYOUT_PCI_HOLE_GPA);
+}
+
+static inline uint64_t layout_pci64_gpa(uint64_t ram_end_gpa)
+{
+	uint64_t above = ram_end_gpa > LAYOUT_HIGH_RAM_GPA ? ram_end_gpa : LAYOUT_HIGH_RAM_GPA;
+	return (above + GIB - 1) / GIB * GIB;
+}
+
 /* I/O ports. */
 #define LAYOUT_PORT_I8042_DATA	  0x60
 #define LAYOUT_PORT_I8042_STATUS  0x64
@@ -68,7 +90,9 @@
 #define LAYOUT_PORT_ACPI_PM1_EVT  0x600 /* status, enable: 2 bytes each */
 #define LAYOUT_PORT_ACPI_PM1_CNT  0x604 /* 2 bytes */
 #define LAYOUT_PORT_ACPI_PM_TMR	  0x608 /* 4 bytes */
+#define LAYOUT_PORT_PCI_ADDRESS	  0xcf8 /* dword accesses only */
 #define LAYOUT_PORT_RESET	  0xcf9
+#define LAYOUT_PORT_PCI_DATA	  0xcfc /* 4 bytes */
 
 struct layout_com {
 	uint16_t port; /* 8 ports from here */
@@ -79,10 +103,18 @@ struct layout_com {
 static const struct layout_com layout_com[4] = {{0x3f8, 4}, {0x2f8, 3}, {0x3e8, 4}, {0x2e8, 3}};
 
 /* Interrupts (GSI = ISA IRQ; the PIT's IRQ 0 arrives at IOAPIC pin 2). */
-#define LAYOUT_GSI_I8042 1
-#define LAYOUT_GSI_PIT	 2
-#define LAYOUT_GSI_RTC	 8
-#define LAYOUT_GSI_SCI	 9 /* level-triggered, active high */
+#define LAYOUT_GSI_I8042     1
+#define LAYOUT_GSI_PIT	     2
+#define LAYOUT_GSI_RTC	     8
+#define LAYOUT_GSI_SCI	     9 /* level-triggered, active high */
+#define LAYOUT_GSI_PCI	     16 /* to 23: INTx of the slots, in turn; level-triggered, active low as PCI has it */
+#define LAYOUT_GSI_PCI_COUNT 8
+#define LAYOUT_GSI_COUNT     24 /* pins of the IOAPIC; from here on GSIs are messages */
+
+static inline uint32_t layout_pci_gsi(uint32_t slot)
+{
+	return LAYOUT_GSI_PCI + slot % LAYOUT_GSI_PCI_COUNT; /* all functions use INTA */
+}
 
 /* What the FADT tells the guest to read and write. */
 #define LAYOUT_CMOS_CENTURY  0x32 /* index of the century's byte */
