@@ -4,8 +4,8 @@
  *
  * Guest-physical memory
  *
- *	0000_0000  real-mode area: the loaders' small structures (below)
- *	0009_fc00  end of conventional memory (EBDA, reserved)
+ *	0000_0000  real-mode area: vectors, BIOS data, the loaders' small structures (below)
+ *	0009_fc00  end of conventional memory; EBDA, reserved
  *	000a_0000  VGA hole: nobody answers
  *	000e_0000  ACPI tables, RSDP first
  *	000f_0000  SMBIOS: the anchor first
