@@ -4,6 +4,7 @@
 #include "acpi.h"
 #include "base/cleanup.h"
 #include "base/layout.h"
+#include "bios.h"
 #include "load.h"
 #include "smbios.h"
 
@@ -134,6 +135,8 @@ int firmware_load(const struct machine_config *config, struct guest_memory *memo
 	e820_build(memory, &load.e820);
 	int r = places_take(&load.places, LAYOUT_LOW_RAM_END_GPA, LAYOUT_KERNEL_GPA - LAYOUT_LOW_RAM_END_GPA,
 			    err, "the firmware's area");
+	if (r == 0)
+		r = bios_write(config, memory);
 	if (r == 0)
 		r = acpi_write_tables(config, guest_memory_at(memory, LAYOUT_ACPI_GPA, LAYOUT_ACPI_BYTES),
 				      err);
