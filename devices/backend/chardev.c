@@ -35,7 +35,7 @@ int chardev_create(const struct chardev_config *config, struct loop *loop, const
 	else if (strlen(path) >= sizeof(chardev->path))
 		res = err_sys(err, -ENAMETOOLONG, "%s", path);
 	else
-		strcpy(chardev->path, path);
+		memcpy(chardev->path, path, strlen(path) + 1);
 	if (res == 0) {
 		chardev->opened = true;
 		res = chardev->kind->open(chardev, config, err);

@@ -76,7 +76,7 @@ static int open_unix(struct chardev *chardev, const struct chardev_config *confi
 	if (strlen(config->path) >= sizeof(address.sun_path))
 		return err_set(err, -ENAMETOOLONG, "%s: a socket's path has at most %zu characters",
 			       config->path, sizeof(address.sun_path) - 1);
-	strcpy(address.sun_path, config->path);
+	memcpy(address.sun_path, config->path, strlen(config->path) + 1);
 	int res = remove_stale(&address, err);
 	if (res < 0)
 		return res;
