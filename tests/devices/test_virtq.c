@@ -115,5 +115,254 @@ START_TEST(every_set_up_fills_and_drains)
 }
 END_TEST
 
+/* As many descriptors as the queue has, in one chain, several times around. */
+static void longest_chains(struct rig *rig)
+{
+	uint16_t size = rig->vq.setup.size;
+	struct ring_used used;
+	for (unsigned round = 0; round < 5; round++) {
+		unsigned reads = round % (size + 1U);
+		ck_assert_msg(rig_add(rig, reads, size - reads, 8, false) >= 0, "%s", rig->name);
+		ck_assert_int_eq(rig_pop(rig), 1);
+		ck_assert_uint_eq(rig->chain.desc_count, size);
+		ck_assert_uint_eq(rig->chain.read_count, reads);
+		ck_assert_uint_eq(rig->chain.write_count, size - reads);
+		ck_assert_uint_eq(rig->chain.read_bytes, reads * 8U);
+		for (unsigned i = 0; i < size; i++)
+			ck_assert_ptr_eq(rig->iov[i].iov_base,
+					 guest_memory_at(rig->memory, RIG_DATA_GPA + i * 8ULL, 8));
+		ck_assert_int_eq(virtq_push(&rig->vq, &rig->chain, 0), 0);
+		ck_assert_int_eq(ring_collect(&rig->ring, &used), 1);
+	}
+}
+
+START_TEST(a_chain_may_be_as_long_as_the_queue)
+{
+	rig_matrix(longest_chains);
+}
+END_TEST
+
+static void indirect_chains(struct rig *rig)
+{
+	if (!rig->vq.setup.indirect)
+		return;
+	struct ring_used used;
+	for (unsigned count = 1; count <= RING_TABLE_MAX; count += 9) {
+		ck_assert_int_ge(rig_add(rig, count / 2, count - count / 2, 32, true), 0);
+		ck_assert_int_eq(rig_pop(rig), 1);
+		ck_assert_uint_eq(rig->chain.desc_count, 1);
+		ck_assert_uint_eq(rig->chain.read_bytes, count / 2 * 32);
+		ck_assert_uint_eq(rig->chain.write_count, count - count / 2);
+		ck_assert_int_eq(virtq_push(&rig->vq, &rig->chain, 32), 0);
+		ck_assert_int_eq(ring_collect(&rig->ring, &used), 1);
+		ck_assert_uint_eq(used.len, 32);
+	}
+}
+
+START_TEST(indirect_tables_may_be_longer_than_the_queue)
+{
+	rig_matrix(indirect_chains);
+}
+END_TEST
+
+/* 2.7.5.3.2: direct descriptors first, and WRITE of the one that refers to the table does not count. */
+START_TEST(split_direct_descriptors_may_end_in_a_table)
+{
+	static struct rig rig;
+	rig_init(&rig, &(struct virtq_setup){.size = 4, .indirect = true});
+	rig_add(&rig, 2, 0, 64, false);
+	const uint64_t table_gpa = RIG_DATA_GPA + 4097; /* no alignment is asked for */
+	struct ring_desc *desc = &rig.ring.desc[rig.ring.desc[0].split.next];
+	*desc = (struct ring_desc){.addr = table_gpa, .len = 32, .split = {RING_INDIRECT | RING_WRITE, 3}};
+	const struct ring_desc table[2] = {{.addr = RIG_DATA_GPA, .len = 1, .split = {RING_NEXT, 1}},
+					   {.addr = RIG_DATA_GPA, .len = 2, .split = {RING_WRITE, 0xffff}}};
+	ck_assert_int_eq(guest_memory_write(rig.memory, table_gpa, table, sizeof(table)), 0);
+	ck_assert_int_eq(rig_pop(&rig), 1);
+	ck_assert_uint_eq(rig.chain.desc_count, 2);
+	ck_assert_uint_eq(rig.chain.read_bytes, 65);
+	ck_assert_uint_eq(rig.chain.write_bytes, 2);
+	rig_finish(&rig);
+}
+END_TEST
+
+/* 2.8.7: in a packed table only WRITE counts. */
+START_TEST(packed_tables_have_no_flags_but_write)
+{
+	static struct rig rig;
+	rig_init(&rig, &(struct virtq_setup){.size = 4, .packed = true, .indirect = true});
+	rig_add(&rig, 1, 2, 64, true);
+	rig.ring.desc[0].packed.flags |= RING_WRITE;
+	for (unsigned i = 0; i < 3; i++) {
+		rig.ring.tables[i].packed.flags ^= (uint16_t)~RING_WRITE;
+		rig.ring.tables[i].packed.id = 0xffff;
+	}
+	ck_assert_int_eq(rig_pop(&rig), 1);
+	ck_assert_uint_eq(rig.chain.head, 0);
+	ck_assert_uint_eq(rig.chain.read_count, 1);
+	ck_assert_uint_eq(rig.chain.write_count, 2);
+	rig_finish(&rig);
+}
+END_TEST
+
+static void zero_lengths(struct rig *rig)
+{
+	if (rig->vq.setup.size < 4)
+		return;
+	const struct ring_buffer buffers[] = {{UINT64_MAX, 0, false},
+					      {RIG_DATA_GPA, 5, false},
+					      {RIG_RAM, 0, true},
+					      {RIG_DATA_GPA, 6, true}};
+	ring_add(&rig->ring, buffers, 4, rig->vq.setup.indirect);
+	ring_publish(&rig->ring);
+	ck_assert_int_eq(rig_pop(rig), 1);
+	ck_assert_uint_eq(rig->chain.read_count, 1);
+	ck_assert_uint_eq(rig->chain.write_count, 1);
+	ck_assert_uint_eq(rig->iov[0].iov_len, 5);
+	ck_assert_uint_eq(rig->iov[1].iov_len, 6);
+	ck_assert_int_eq(virtq_push(&rig->vq, &rig->chain, 6), 0);
+	struct ring_used used;
+	ck_assert_int_eq(ring_collect(&rig->ring, &used), 1);
+	ring_add(&rig->ring, buffers, 1, false);
+	ring_publish(&rig->ring);
+	ck_assert_int_eq(rig_pop(rig), 1);
+	ck_assert_uint_eq(rig->chain.read_count + rig->chain.write_count, 0);
+	ck_assert_int_eq(virtq_push(&rig->vq, &rig->chain, 0), 0);
+}
+
+START_TEST(descriptors_of_length_0_give_no_buffer)
+{
+	rig_matrix(zero_lengths);
+}
+END_TEST
+
+/* ---- giving back ---- */
+
+static void mistaken_pushes(struct rig *rig)
+{
+	struct ring_used used;
+	rig_add(rig, 0, 1, 10, false);
+	ck_assert_int_eq(rig_pop(rig), 1);
+	struct virtq_chain other = rig->chain;
+	other.head = rig->vq.setup.size;
+	ck_assert_int_eq(virtq_push(&rig->vq, &other, 0), -EINVAL);
+	if (rig->vq.setup.size > 1) {
+		other.head = (uint16_t)(rig->chain.head ^ 1);
+		ck_assert_int_eq(virtq_push(&rig->vq, &other, 0), -EINVAL);
+	}
+	ck_assert_int_eq(virtq_push(&rig->vq, &rig->chain, 11), -EINVAL);
+	ck_assert_int_eq(ring_collect(&rig->ring, &used), 0);
+	ck_assert_int_eq(virtq_push(&rig->vq, &rig->chain, 10), 0);
+	ck_assert_int_eq(virtq_push(&rig->vq, &rig->chain, 10), -EINVAL);
+	ck_assert_int_eq(virtq_unpop(&rig->vq, &rig->chain), -EINVAL);
+	ck_assert_int_eq(ring_collect(&rig->ring, &used), 1);
+	ck_assert_int_eq(ring_collect(&rig->ring, &used), 0);
+	ck_assert_uint_eq(rig->vq.in_flight, 0);
+	ck_assert(!rig->vq.broken);
+}
+
+START_TEST(what_is_not_in_flight_is_not_pushed)
+{
+	rig_matrix(mistaken_pushes);
+}
+END_TEST
+
+/* Chains of several descriptors, so that a packed ring goes back over its end. */
+static void pop_and_unpop(struct rig *rig)
+{
+	uint16_t size = rig->vq.setup.size;
+	unsigned descs = size > 2 ? 2 : 1, seen = 0;
+	struct virtq_chain first, second;
+	struct ring_used used;
+	for (unsigned i = 0; i < 3U * size; i++) {
+		bool two = size >= 2 * descs;
+		struct virtq_position before = rig->vq.at;
+		int id = rig_add(rig, 0, descs, 4, false);
+		int next = two ? rig_add(rig, 0, descs, 4, false) : -1;
+		ck_assert_int_eq(rig_pop(rig), 1);
+		first = rig->chain;
+		if (two) {
+			ck_assert_int_eq(rig_pop(rig), 1);
+			second = rig->chain;
+			ck_assert_int_eq(virtq_unpop(&rig->vq, &first), -EINVAL); /* not the latest */
+			ck_assert_int_eq(virtq_unpop(&rig->vq, &second), 0);
+		}
+		ck_assert_int_eq(virtq_unpop(&rig->vq, &first), 0);
+		ck_assert_mem_eq(&rig->vq.at, &before, sizeof(before));
+		ck_assert_uint_eq(rig->vq.in_flight, 0);
+		for (unsigned j = 0; j < (two ? 2 : 1); j++, seen++) {
+			ck_assert_int_eq(rig_pop(rig), 1);
+			ck_assert_int_eq(rig->chain.head, j ? next : id);
+			ck_assert_int_eq(virtq_push(&rig->vq, &rig->chain, 0), 0);
+			ck_assert_int_eq(ring_collect(&rig->ring, &used), 1);
+		}
+	}
+	ck_assert_uint_ge(seen, size);
+}
+
+START_TEST(unpop_undoes_the_latest_pop)
+{
+	rig_matrix(pop_and_unpop);
+}
+END_TEST
+
+/* 2.7.9, 2.8.8 */
+START_TEST(in_order_holds_back_until_its_turn)
+{
+	static struct rig rig;
+	for (int packed = 0; packed < 2; packed++) {
+		struct virtq_chain chains[3];
+		struct ring_used used;
+		rig_init(&rig, &(struct virtq_setup){.size = 8, .packed = packed, .in_order = true});
+		for (unsigned i = 0; i < 3; i++) {
+			rig_add(&rig, 0, 1 + i % 2, 4, false);
+			ck_assert_int_eq(rig_pop(&rig), 1);
+			chains[i] = rig.chain;
+		}
+		ck_assert_int_eq(virtq_push(&rig.vq, &chains[2], 2), 0);
+		ck_assert_int_eq(virtq_push(&rig.vq, &chains[1], 1), 0);
+		ck_assert_uint_eq(rig.vq.in_flight, 1);
+		ck_assert_int_eq(ring_collect(&rig.ring, &used), 0);
+		ck_assert(!virtq_should_interrupt(&rig.vq));
+		ck_assert_int_eq(virtq_push(&rig.vq, &chains[0], 4), 0);
+		ck_assert(virtq_should_interrupt(&rig.vq));
+		for (unsigned i = 0; i < 3; i++) {
+			ck_assert_int_eq(ring_collect(&rig.ring, &used), 1);
+			ck_assert_uint_eq(used.id, chains[i].head);
+			ck_assert_uint_eq(used.len, i ? i : 4);
+		}
+		rig_finish(&rig);
+	}
+}
+END_TEST
+
+/* ---- bytes ---- */
+
+START_TEST(bytes_cross_buffers_and_stop_at_the_end)
+{
+	static struct rig rig;
+	uint8_t bytes[64];
+	rig_init(&rig, &(struct virtq_setup){.size = 8});
+	rig_add(&rig, 3, 2, 4, false);
+	ck_assert_int_eq(guest_memory_write(rig.memory, RIG_DATA_GPA, "abcdefghijklmnopqrst", 20), 0);
+	ck_assert_int_eq(rig_pop(&rig), 1);
+	ck_assert_uint_eq(virtq_chain_read(&rig.chain, 0, bytes, sizeof(bytes)), 12);
+	ck_assert_mem_eq(bytes, "abcdefghijkl", 12);
+	ck_assert_uint_eq(virtq_chain_read(&rig.chain, 3, bytes, 6), 6);
+	ck_assert_mem_eq(bytes, "defghi", 6);
+	ck_assert_uint_eq(virtq_chain_read(&rig.chain, 11, bytes, 6), 1);
+	ck_assert_uint_eq(virtq_chain_read(&rig.chain, 12, bytes, 6), 0);
+	ck_assert_uint_eq(virtq_chain_read(&rig.chain, SIZE_MAX, bytes, 6), 0);
+	ck_assert_uint_eq(virtq_chain_write(&rig.chain, 2, "0123456789", 10), 6);
+	ck_assert_uint_eq(virtq_chain_write(&rig.chain, 8, "x", 1), 0);
+	ck_assert_int_eq(guest_memory_read(rig.memory, RIG_DATA_GPA, bytes, 24), 0);
+	ck_assert_mem_eq(bytes, "abcdefghijklmn012345\0\0\0\0", 24);
+	rig_finish(&rig);
+}
+END_TEST
+
 TEST_MAIN("virtq", init_refuses_what_2_7_and_2_8_forbid, init_takes_only_positions_with_nothing_in_flight,
-	  every_set_up_fills_and_drains)
+	  every_set_up_fills_and_drains, a_chain_may_be_as_long_as_the_queue,
+	  indirect_tables_may_be_longer_than_the_queue, split_direct_descriptors_may_end_in_a_table,
+	  packed_tables_have_no_flags_but_write, descriptors_of_length_0_give_no_buffer,
+	  what_is_not_in_flight_is_not_pushed, unpop_undoes_the_latest_pop,
+	  in_order_holds_back_until_its_turn, bytes_cross_buffers_and_stop_at_the_end)
