@@ -89,6 +89,12 @@ struct block {
 
 /* Open what `config` names. Errors name the path and what would be accepted. */
 int block_open(const struct disk_config *config, struct loop *loop, struct block **ret, struct err *err);
+/*
+ * One lock on the whole file, held by the open file description: a dead machine holds none. It also excludes
+ * the byte locks that QEMU's tools take. Readers share it. -EBUSY names who may have it.
+ */
+int block_lock(int fd, const char *path, bool read_only, struct err *err);
+
 void block_close(struct block *block); /* nothing is in flight; NULL is fine */
 
 /* Out of range: -EINVAL; a change of a read-only image: -EROFS; both by `done`, as all else. */

@@ -12,23 +12,18 @@
 
 /* ---- the file ---- */
 
-/*
- * One lock on the whole file, held by the open file description: a dead machine holds none. It also excludes
- * the byte locks that QEMU's tools take.
- */
-static int lock(int fd, const struct block_raw_spec *spec, struct err *err)
+int block_lock(int fd, const char *path, bool read_only, struct err *err)
 {
-	struct flock range = {.l_type = spec->read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
+	struct flock range = {.l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
 	if (fcntl(fd, F_OFD_SETLK, &range) == 0)
 		return 0;
 	if (errno == EAGAIN || errno == EACCES)
 		return err_set(err, -EBUSY,
 			       "%s: in use by another machine or program, which %s; stop that one, or give "
 			       "each its own image",
-			       spec->path,
-			       spec->read_only ? "writes to it" : "reads or writes it (one writer is alone)");
-	log_warn("%s: its file system has no locks (%s); nothing keeps a second machine from using it",
-		 spec->path, strerror(errno));
+			       path, read_only ? "writes to it" : "reads or writes it (one writer is alone)");
+	log_warn("%s: its file system has no locks (%s); nothing keeps a second machine from using it", path,
+		 strerror(errno));
 	return 0;
 }
 
@@ -195,7 +190,7 @@ int block_raw_open(const struct block_raw_spec *spec, struct loop *loop, struct 
 {
 	struct stat st;
 	_cleanup_close_ int fd = open_file(spec, &st, err);
-	if (fd < 0 || lock(fd, spec, err) < 0)
+	if (fd < 0 || block_lock(fd, spec->path, spec->read_only, err) < 0)
 		return err->code;
 	struct block_raw *raw = calloc(1, sizeof(*raw));
 	char *path = strdup(spec->path);

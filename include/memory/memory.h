@@ -57,10 +57,10 @@ int guest_memory_add(struct guest_memory *memory, void *host, uint64_t size, boo
 void guest_memory_remove(struct guest_memory *memory, uint64_t gpa);
 
 /*
- * The guest has no use for what these bytes of RAM hold: give the pages to the host; they read as zeros
- * afterwards. Only whole pages (of the kind that backs RAM) within the range go. 0 or -EFAULT when it is not
- * wholly RAM. Any thread.
+ * The guest has no use for what these bytes of RAM hold (a host pointer from guest_memory_at): give the pages
+ * to the host; they read as zeros afterwards. Only whole pages (of the kind that backs RAM) within the range
+ * go. 0, or -EFAULT when it is not wholly RAM, or what madvise says. Any thread.
  */
-int guest_memory_discard(struct guest_memory *memory, uint64_t gpa, uint64_t len);
+int guest_memory_discard(struct guest_memory *memory, void *host, uint64_t len);
 
 #endif

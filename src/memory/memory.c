@@ -181,11 +181,10 @@ int guest_memory_write(const struct guest_memory *memory, uint64_t gpa, const vo
 }
 
 static int memory_set_slot(const struct guest_memory *memory, uint32_t slot,
-			   const struct guest_region *region, uint32_t flags)
+			   const struct guest_region *region)
 {
 	struct kvm_userspace_memory_region set = {
 		.slot = slot,
-		.flags = flags,
 		.guest_phys_addr = region->gpa,
 		.memory_size = region->size, /* 0 takes the slot away */
 		.userspace_addr = (uintptr_t)region->host,
@@ -197,7 +196,7 @@ int guest_memory_attach(struct guest_memory *memory, int vm_fd, struct err *err)
 {
 	memory->vm_fd = vm_fd;
 	for (size_t i = 0; i < memory->region_count; i++) {
-		int r = memory_set_slot(memory, (uint32_t)i, &memory->regions[i], 0);
+		int r = memory_set_slot(memory, (uint32_t)i, &memory->regions[i]);
 		if (r < 0)
 			return err_sys(err, r, "memory: slot at %#" PRIx64, memory->regions[i].gpa);
 	}
@@ -217,8 +216,8 @@ static uint64_t device_gpa(const struct guest_memory *memory)
 	return (gpa + GIB - 1) / GIB * GIB;
 }
 
-int guest_memory_add(struct guest_memory *memory, void *host, uint64_t size, bool read_only,
-		     uint64_t *ret_gpa, struct err *err)
+int guest_memory_add(struct guest_memory *memory, void *host, uint64_t size, uint64_t *ret_gpa,
+		     struct err *err)
 {
 	size_t i = 0;
 	while (i < GUEST_MEMORY_DEVICES && memory->devices[i].host)
@@ -243,19 +242,19 @@ void guest_memory_remove(struct guest_memory *memory, uint64_t gpa)
 		if (!region->host || region->gpa != gpa)
 			continue;
 		region->size = 0;
-		(void)memory_set_slot(memory, GUEST_MEMORY_REGIONS + (uint32_t)i, region, 0);
+		(void)memory_set_slot(memory, GUEST_MEMORY_REGIONS + (uint32_t)i, region);
 		*region = (struct guest_region){0};
 	}
 }
 
-int guest_memory_discard(struct guest_memory *memory, uint64_t gpa, uint64_t len)
+int guest_memory_discard(struct guest_memory *memory, void *host, uint64_t len)
 {
-	uint8_t *host = ram_at(memory, gpa, len);
-	if (!host)
+	uint64_t offset =
+		(uintptr_t)host - (uintptr_t)memory->host; /* wraps to something huge when it is below */
+	if (offset >= memory->size || len > memory->size - offset)
 		return -EFAULT;
 	uint64_t page = memory->page_bytes;
-	uint64_t first = ((uint64_t)(host - memory->host) + page - 1) / page * page;
-	uint64_t end = ((uint64_t)(host - memory->host) + len) / page * page;
+	uint64_t first = (offset + page - 1) / page * page, end = (offset + len) / page * page;
 	if (first >= end)
 		return 0;
 	/* MADV_REMOVE frees the pages of a memfd, for every process that maps it; DONTNEED those of anonymous

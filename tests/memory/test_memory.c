@@ -87,15 +87,15 @@ START_TEST(discarded_pages_read_as_zeros)
 		struct guest_memory *memory = memory_of(4 * MIB, shared);
 		uint8_t *at = guest_memory_at(memory, MIB, 3 * 4096);
 		memset(at, 0x5a, 3 * 4096);
-		ck_assert_int_eq(guest_memory_discard(memory, MIB + 100, 2 * 4096),
+		ck_assert_int_eq(guest_memory_discard(memory, at + 100, 2 * 4096),
 				 0); /* one whole page lies in it */
 		ck_assert_uint_eq(at[4095], 0x5a);
 		ck_assert_uint_eq(at[4096], 0);
 		ck_assert_uint_eq(at[8191], 0);
 		ck_assert_uint_eq(at[8192], 0x5a);
-		ck_assert_int_eq(guest_memory_discard(memory, MIB + 1, 4095), 0); /* none */
+		ck_assert_int_eq(guest_memory_discard(memory, at + 1, 4095), 0); /* none */
 		ck_assert_uint_eq(at[1], 0x5a);
-		ck_assert_int_eq(guest_memory_discard(memory, 4 * MIB - 4096, 8192), -EFAULT);
+		ck_assert_int_eq(guest_memory_discard(memory, at + 3 * MIB - 4096, 8192), -EFAULT);
 		guest_memory_destroy(memory);
 	}
 }
@@ -108,20 +108,20 @@ START_TEST(device_memory_is_found_but_is_not_ram)
 	struct err err = ERR_INIT;
 	static uint8_t device[2][4096];
 	uint64_t first, second;
-	ck_assert_int_eq(guest_memory_add(memory, device[0], 4096, false, &first, &err), 0);
-	ck_assert_int_eq(guest_memory_add(memory, device[1], 4096, true, &second, &err), 0);
+	ck_assert_int_eq(guest_memory_add(memory, device[0], 4096, &first, &err), 0);
+	ck_assert_int_eq(guest_memory_add(memory, device[1], 4096, &second, &err), 0);
 	ck_assert_uint_ge(first, layout_pci64_gpa(4 * MIB) + LAYOUT_PCI64_BYTES);
 	ck_assert_uint_ge(second, first + 4096);
 	ck_assert_ptr_eq(guest_memory_at(memory, first + 10, 20), device[0] + 10);
 	ck_assert_ptr_null(guest_memory_at(memory, first + 4090, 20));
 	ck_assert_uint_eq(guest_memory_regions(memory, &regions), 1);
-	ck_assert_int_eq(guest_memory_discard(memory, first, 4096), -EFAULT);
+	ck_assert_int_eq(guest_memory_discard(memory, device[0], 4096), -EFAULT);
 	guest_memory_remove(memory, first);
 	ck_assert_ptr_null(guest_memory_at(memory, first, 1));
 	ck_assert_ptr_nonnull(guest_memory_at(memory, second, 1));
 	for (int i = 1; i < GUEST_MEMORY_DEVICES; i++)
-		ck_assert_int_eq(guest_memory_add(memory, device[0], 4096, false, &first, &err), 0);
-	ck_assert_int_eq(guest_memory_add(memory, device[0], 4096, false, &first, &err), -ENOSPC);
+		ck_assert_int_eq(guest_memory_add(memory, device[0], 4096, &first, &err), 0);
+	ck_assert_int_eq(guest_memory_add(memory, device[0], 4096, &first, &err), -ENOSPC);
 	guest_memory_destroy(memory);
 }
 END_TEST
