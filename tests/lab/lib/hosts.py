@@ -23,7 +23,8 @@ def need(*paths):
 
 
 class Svm:
-    """QEMU's TCG as an AMD machine. With -icount one virtual nanosecond is one instruction: two runs are identical to the byte."""
+    """QEMU's TCG as an AMD machine. With -icount one virtual nanosecond is one instruction: two runs are identical to
+    the byte. $LAB_SEED makes another run of it, by way of what RDRAND answers."""
 
     name = "svm"
     about = "an emulated AMD machine (QEMU TCG)"
@@ -42,7 +43,8 @@ class Svm:
         return [
             self.emulator, "-L", "/usr/share/seabios", "-L", "/usr/share/qemu",
             "-accel", "tcg,tb-size=1024", "-cpu", "EPYC", "-machine", "q35", "-m", "2048", "-smp", "1",
-            "-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm", "-seed", "1",
+            "-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm",
+            "-seed", os.environ.get("LAB_SEED") or "1",
             "-display", "none", "-nodefaults", "-serial", "file:serial.log", "-no-reboot",
             "-kernel", f"{self.kernel}/vmlinuz", "-initrd", "l0.cpio", "-append", QUIET,
         ]
