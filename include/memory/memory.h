@@ -52,8 +52,8 @@ int guest_memory_attach(struct guest_memory *memory, int vm_fd, struct err *err)
  * built or taken down.
  */
 enum { GUEST_MEMORY_DEVICES = 8 };
-int guest_memory_add(struct guest_memory *memory, void *host, uint64_t size, bool read_only,
-		     uint64_t *ret_gpa, struct err *err);
+int guest_memory_add(struct guest_memory *memory, void *host, uint64_t size, uint64_t *ret_gpa,
+		     struct err *err);
 void guest_memory_remove(struct guest_memory *memory, uint64_t gpa);
 
 /*

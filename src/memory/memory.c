@@ -226,8 +226,7 @@ int guest_memory_add(struct guest_memory *memory, void *host, uint64_t size, uin
 		return err_set(err, -ENOSPC, "at most %d devices with memory of their own",
 			       GUEST_MEMORY_DEVICES);
 	const struct guest_region region = {.gpa = device_gpa(memory), .size = size, .host = host};
-	int r = memory_set_slot(memory, GUEST_MEMORY_REGIONS + (uint32_t)i, &region,
-				read_only ? KVM_MEM_READONLY : 0);
+	int r = memory_set_slot(memory, GUEST_MEMORY_REGIONS + (uint32_t)i, &region);
 	if (r < 0)
 		return err_sys(err, r, "memory slot at %#" PRIx64, region.gpa);
 	memory->devices[i] = region;
