@@ -69,7 +69,7 @@ static inline void bench_init(struct bench *bench)
 	(void)signal(SIGPIPE, SIG_IGN); /* as main does */
 	bench->got = malloc(BENCH_INPUT_BYTES);
 	bench->room = SIZE_MAX;
-	strcpy(bench->folder, "/tmp/aerie-chardev-XXXXXX");
+	memcpy(bench->folder, "/tmp/aerie-chardev-XXXXXX", sizeof("/tmp/aerie-chardev-XXXXXX"));
 	ck_assert_ptr_nonnull(mkdtemp(bench->folder));
 	(void)fflush(NULL);
 	for (int fd = 0; fd < 3; fd++)

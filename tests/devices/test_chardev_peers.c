@@ -8,11 +8,17 @@
 #include <termios.h>
 #include <time.h>
 
-static int dial(const char *path)
+static struct sockaddr_un address_of(const char *path)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	ck_assert_uint_lt(strlen(path), sizeof(address.sun_path));
-	strcpy(address.sun_path, path);
+	memcpy(address.sun_path, path, strlen(path) + 1);
+	return address;
+}
+
+static int dial(const char *path)
+{
+	struct sockaddr_un address = address_of(path);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		ck_abort_msg("connect: %s", strerror(errno));
@@ -151,8 +157,7 @@ START_TEST(a_stale_socket_file_is_replaced_a_live_one_is_not)
 	struct bench bench, other;
 	bench_init(&bench);
 	const char *path = bench_path(&bench, "com1");
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	strcpy(address.sun_path, path);
+	struct sockaddr_un address = address_of(path);
 	int dead = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	ck_assert_int_eq(bind(dead, (struct sockaddr *)&address, sizeof(address)), 0);
 	close(dead); /* as a process that was killed leaves it */
@@ -161,7 +166,7 @@ START_TEST(a_stale_socket_file_is_replaced_a_live_one_is_not)
 	char text[256];
 	(void)snprintf(text, sizeof(text), "%s: another process listens there", path);
 	char path_of_both[128];
-	strcpy(path_of_both, path);
+	(void)snprintf(path_of_both, sizeof(path_of_both), "%s", path);
 	bench_init(&other);
 	ck_assert_int_eq(bench_try(&other, CHARDEV_UNIX, path_of_both), -EADDRINUSE);
 	ck_assert_str_eq(other.fake.err.text, text);
@@ -210,8 +215,7 @@ START_TEST(destroy_leaves_a_successors_socket_alone)
 	bench_create(&bench, CHARDEV_UNIX, path);
 	unlink(path);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	strcpy(address.sun_path, path);
+	struct sockaddr_un address = address_of(path);
 	ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	bench_destroy_chardev(&bench);
 	ck_assert_int_eq(access(path, F_OK), 0);

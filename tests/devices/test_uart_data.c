@@ -64,7 +64,7 @@ START_TEST(a_slow_reader_holds_the_transmitter)
 	out(&bench, THR, '0');
 	ck_assert_uint_eq(in(&bench, LSR), 0x60);
 	ck_assert_uint_eq(in(&bench, IIR), 0xc2);
-	for (char c = 'a'; c < 'a' + 16; c++) {
+	for (unsigned c = 'a'; c < 'a' + 16; c++) {
 		out(&bench, THR, (uint8_t)c);
 		ck_assert_uint_eq(in(&bench, LSR), 0x00);
 	}
