@@ -162,7 +162,7 @@ int virtio_queue_attach_irq(struct virtio *virtio, unsigned index, int event_fd)
 
 /* ---- state ---- */
 
-/* All that the guest can see of the transport but for PCI's own registers. */
+/* All that the guest can see of the transport. */
 struct virtio_regs {
 	uint64_t driver_features;
 	uint32_t device_feature_select, driver_feature_select;
@@ -183,6 +183,7 @@ struct virtio_regs {
 	uint16_t queue_next_used[VIRTIO_QUEUES_MAX];
 	bool queue_avail_wrap[VIRTIO_QUEUES_MAX];
 	bool queue_used_wrap[VIRTIO_QUEUES_MAX];
+	struct pci_regs pci; /* only when saved */
 };
 
 /* Rows for the state table of a device whose struct `s` has a struct virtio_regs `m`, first of all. */
@@ -194,7 +195,8 @@ struct virtio_regs {
 		STATE_ARRAY(s, m.queue_size), STATE_ARRAY(s, m.queue_vector), STATE_ARRAY(s, m.queue_desc),  \
 		STATE_ARRAY(s, m.queue_driver), STATE_ARRAY(s, m.queue_device),                              \
 		STATE_ARRAY(s, m.queue_next_avail), STATE_ARRAY(s, m.queue_next_used),                       \
-		STATE_ARRAY(s, m.queue_avail_wrap), STATE_ARRAY(s, m.queue_used_wrap)
+		STATE_ARRAY(s, m.queue_avail_wrap), STATE_ARRAY(s, m.queue_used_wrap),                       \
+		PCI_STATE_FIELDS(s, m.pci)
 
 /*
  * `regs` is a true moment of the device: a running one is paused for it. Restoring stops the device, checks,
