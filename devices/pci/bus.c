@@ -162,6 +162,9 @@ void pci_bus_destroy(struct pci_bus *pci)
 	free(pci);
 }
 
+static const struct state_field host_fields[] = {STATE_FIELD(struct pci_host_regs, config_address)};
+const struct state_table pci_host_state = STATE_TABLE("pci-host", struct pci_host_regs, host_fields);
+
 void pci_bus_reset(struct pci_bus *pci)
 {
 	atomic_store(&pci->address, 0);

@@ -32,6 +32,7 @@ void pci_bus_destroy(struct pci_bus *pci); /* all functions are gone; NULL is fi
 struct pci_host_regs {
 	uint32_t config_address;
 };
+extern const struct state_table pci_host_state;
 void pci_bus_reset(struct pci_bus *pci);
 void pci_bus_save(struct pci_bus *pci, struct pci_host_regs *regs);
 int pci_bus_restore(struct pci_bus *pci, const struct pci_host_regs *regs, struct err *err);

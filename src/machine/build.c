@@ -1,5 +1,6 @@
 /* How a machine comes into being, and how it goes. */
 #include "base/cleanup.h"
+#include "base/layout.h"
 #include "firmware/firmware.h"
 #include "host/kvm.h"
 #include "host/vm.h"
@@ -60,7 +61,18 @@ static int build_memory(struct machine *machine, struct err *err)
 /* The chips precede the vCPUs: each vCPU gets its local APIC from them. */
 static int build_irqchip(struct machine *machine, struct err *err)
 {
-	return irqchip_create(machine->vm_fd, &machine->irqchip, err);
+	int r = irqchip_create(machine->vm_fd, &machine->irqchip, err);
+	return r < 0 ? r : msi_create(machine->vm_fd, &machine->msi, err);
+}
+
+static int build_buses(struct machine *machine, struct err *err)
+{
+	int r = bus_create(&machine->bus, err);
+	if (r < 0)
+		return r;
+	bus_set_vm(machine->bus, machine->vm_fd);
+	return pci_bus_create(machine->bus, irqchip_sink(machine->irqchip), msi_get_sink(machine->msi),
+			      layout_ram_end_gpa(machine->config->memory.size_bytes), &machine->pci, err);
 }
 
 /* Only for machines that have something to serve: a thread costs start-up time and memory. */
@@ -93,15 +105,13 @@ static int check_all_built(const struct machine *machine, const bool *built, str
 
 static int build_devices(struct machine *machine, struct err *err)
 {
-	int r = bus_create(&machine->bus, err);
-	if (r < 0)
-		return r;
 	const struct device_services services = {
 		.bus = machine->bus,
 		.irq = irqchip_sink(machine->irqchip),
 		.loop = machine->loop,
 		.memory = machine->memory,
 		.vm_fd = machine->vm_fd,
+		.pci = machine->pci,
 		.io_threads = machine->io_threads,
 		.io_thread_count = machine->io_thread_count,
 		.request = machine_request,
@@ -116,7 +126,7 @@ static int build_devices(struct machine *machine, struct err *err)
 			if (machine->device_count == MACHINE_DEVICES_MAX)
 				return err_set(err, -E2BIG, "devices: at most %d", MACHINE_DEVICES_MAX);
 			struct device **device = &machine->devices[machine->device_count];
-			r = (*class)->create(config, i, &services, device, err);
+			int r = (*class)->create(config, i, &services, device, err);
 			if (r < 0)
 				return err_prepend(err, "%s%zu", (*class)->name, i);
 			machine->device_count++;
@@ -157,8 +167,8 @@ int machine_load(struct machine *machine, struct err *err)
 
 /* Each step needs those before it; machine_destroy goes through them backwards. */
 static int (*const build_steps[])(struct machine *machine, struct err *err) = {
-	build_signals,	  build_loop,	 build_vm,    build_memory, build_irqchip,
-	build_io_threads, build_devices, build_vcpus, machine_load,
+	build_signals,	  build_loop,  build_vm,      build_memory, build_irqchip,
+	build_io_threads, build_buses, build_devices, build_vcpus,  machine_load,
 };
 
 int machine_create(const struct machine_config *config, struct machine **ret, struct err *err)
@@ -193,7 +203,9 @@ void machine_destroy(struct machine *machine)
 	}
 	while (machine->io_thread_count > 0)
 		iothread_destroy(machine->io_threads[--machine->io_thread_count]);
+	pci_bus_destroy(machine->pci);
 	bus_destroy(machine->bus);
+	msi_destroy(machine->msi);
 	irqchip_destroy(machine->irqchip);
 	(void)close_fd(machine->vm_fd); /* before the RAM that it maps */
 	guest_memory_destroy(machine->memory);

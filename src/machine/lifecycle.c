@@ -118,6 +118,7 @@ static int machine_reset(struct machine *machine, struct err *err)
 		r = irqchip_reset(machine->irqchip, err);
 	if (r < 0)
 		return err_prepend(err, "reset");
+	pci_bus_reset(machine->pci);
 	for (size_t i = 0; i < machine->device_count; i++)
 		machine->devices[i]->class->reset(machine->devices[i]);
 	return machine_load(machine, err);

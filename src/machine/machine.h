@@ -7,6 +7,7 @@
 #include "devices/device.h"
 #include "host/loop.h"
 #include "irq/irqchip.h"
+#include "irq/msi.h"
 #include "machine/machine.h"
 #include "memory/memory.h"
 
@@ -23,6 +24,8 @@ struct machine {
 	struct loop *loop;
 	struct bus *bus;
 	struct irqchip *irqchip;
+	struct msi *msi;
+	struct pci_bus *pci;
 	struct guest_memory *memory;
 	struct vcpus *vcpus;
 	struct device *devices[MACHINE_DEVICES_MAX];
