@@ -7,7 +7,10 @@
 extern const struct device_class acpi_pm_class;
 extern const struct device_class cmos_class;
 extern const struct device_class debug_class;
+extern const struct device_class disk_class;
 extern const struct device_class i8042_class;
+extern const struct device_class balloon_class;
+extern const struct device_class pmem_class;
 extern const struct device_class reset_class;
 extern const struct device_class uart_class;
 
