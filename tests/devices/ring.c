@@ -47,8 +47,8 @@ int ring_init(struct ring *ring, const struct guest_memory *memory, const struct
 	if (!area || setup->size == 0 || setup->size > VIRTQ_SIZE_MAX)
 		return -EINVAL;
 	memset(area, 0, ring_bytes(setup));
-	memset(ring, 0, sizeof(*ring));
-	ring->setup = *setup;
+	*ring = (struct ring){.setup = *setup}; /* setup may be the old ring's own */
+	setup = &ring->setup;
 	ring->setup.desc_gpa = gpa;
 	ring->setup.driver_gpa = gpa + align(desc_bytes(setup));
 	ring->setup.device_gpa = ring->setup.driver_gpa + align(driver_bytes(setup));
