@@ -320,6 +320,14 @@ static size_t acpi_write_madt(const struct machine_config *config, struct writer
 	return opened;
 }
 
+static size_t acpi_write_mcfg(struct writer *w)
+{
+	size_t opened = acpi_open_table(w, "MCFG", 1);
+	acpi_write_mcfg_body(w);
+	acpi_close_table(w, opened);
+	return opened;
+}
+
 /* RSDT and XSDT differ in the width of their pointers; many small test programs read only the RSDT. */
 static size_t acpi_write_root(struct writer *w, const char signature[4], size_t pointer_bytes,
 			      const size_t *tables, size_t count)
@@ -355,7 +363,8 @@ int acpi_write_tables(const struct machine_config *config, uint8_t *area, struct
 	write_zeros(&w, sizeof(struct acpi_rsdp)); /* written last, when the others have their addresses */
 	size_t facs = acpi_write_facs(&w);
 	size_t dsdt = acpi_write_dsdt(config, &w);
-	const size_t tables[] = {acpi_write_fadt(&w, facs, dsdt), acpi_write_madt(config, &w)};
+	const size_t tables[] = {acpi_write_fadt(&w, facs, dsdt), acpi_write_madt(config, &w),
+				 acpi_write_mcfg(&w)};
 	size_t rsdt =
 		acpi_write_root(&w, "RSDT", sizeof(uint32_t), tables, sizeof(tables) / sizeof(tables[0]));
 	size_t xsdt =

@@ -19,4 +19,8 @@ int acpi_write_tables(const struct machine_config *config, uint8_t *area, struct
 /* acpi_dsdt.c: the definition block's terms, without the table header. */
 void acpi_write_dsdt_terms(const struct machine_config *config, struct writer *w);
 
+/* acpi_pci.c: the PCI root bridge in the DSDT, and what follows the header in the MCFG. */
+void acpi_write_pci_root(const struct machine_config *config, struct writer *w);
+void acpi_write_mcfg_body(struct writer *w);
+
 #endif

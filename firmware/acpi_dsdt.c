@@ -54,7 +54,8 @@ static void dsdt_write_cpus(const struct machine_config *config, struct writer *
 	}
 }
 
-/* Ports that belong to the board and to no device of the namespace: nobody else may be given them. */
+/* Ports and memory that belong to the board and to no device of the namespace: nobody else may be given them.
+ */
 static void dsdt_write_board(const struct machine_config *config, struct writer *w)
 {
 	uint8_t bytes[RESOURCES_BYTES];
@@ -63,7 +64,7 @@ static void dsdt_write_board(const struct machine_config *config, struct writer 
 	aml_resource_io(&resources, LAYOUT_PORT_SYSTEM_A, 1);
 	aml_resource_io(&resources, LAYOUT_PORT_ACPI_PM1_EVT,
 			LAYOUT_PORT_ACPI_PM_TMR + 4 - LAYOUT_PORT_ACPI_PM1_EVT);
-	aml_resource_io(&resources, LAYOUT_PORT_RESET, 1);
+	aml_resource_memory32(&resources, LAYOUT_ECAM_GPA, LAYOUT_ECAM_BYTES);
 	if (config->debug.has_console)
 		aml_resource_io(&resources, LAYOUT_PORT_DEBUG_CONSOLE, 1);
 	if (config->debug.exit)
@@ -125,6 +126,7 @@ void acpi_write_dsdt_terms(const struct machine_config *config, struct writer *w
 	dsdt_write_s5(w);
 	size_t scope = aml_open_scope(w, "_SB_");
 	dsdt_write_board(config, w);
+	acpi_write_pci_root(config, w);
 	dsdt_write_rtc(w);
 	dsdt_write_keyboard(w);
 	dsdt_write_serial(config, w);

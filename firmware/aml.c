@@ -20,10 +20,21 @@ enum {
 	RESOURCE_IO = 0x47,  /* small item 8, seven bytes */
 	RESOURCE_IO_DECODE16 = 1,
 	RESOURCE_END = 0x79, /* small item 15, one byte: a checksum, or 0 for none */
+	RESOURCE_MEMORY32 = 0x86,
+	RESOURCE_WINDOW32 = 0x87,
+	RESOURCE_WINDOW16 = 0x88,
+	RESOURCE_WINDOW64 = 0x8a,
+	RESOURCE_READ_WRITE = 1,
+
+	WINDOW_MEMORY = 0,
+	WINDOW_IO = 1,
+	WINDOW_BUS = 2,
+	WINDOW_FIXED = 0x0c,	/* _MIF and _MAF; bit 0 clear: a producer */
+	WINDOW_IO_ENTIRE = 0x3, /* ISA addresses and others */
 };
 
 /* One byte is set aside for the PkgLength; closing makes room when it needs more. */
-static size_t aml_open(struct writer *w)
+size_t aml_open_length(struct writer *w)
 {
 	size_t opened = w->used;
 	write_u8(w, 0);
@@ -58,7 +69,7 @@ void aml_close(struct writer *w, size_t opened)
 size_t aml_open_scope(struct writer *w, const char *name)
 {
 	write_u8(w, AML_SCOPE);
-	size_t opened = aml_open(w);
+	size_t opened = aml_open_length(w);
 	write_u8(w, AML_ROOT);
 	write_bytes(w, name, 4);
 	return opened;
@@ -68,7 +79,7 @@ size_t aml_open_device(struct writer *w, const char *name)
 {
 	write_u8(w, AML_EXTENDED);
 	write_u8(w, AML_EXTENDED_DEVICE);
-	size_t opened = aml_open(w);
+	size_t opened = aml_open_length(w);
 	write_bytes(w, name, 4);
 	return opened;
 }
@@ -76,7 +87,7 @@ size_t aml_open_device(struct writer *w, const char *name)
 size_t aml_open_package(struct writer *w, uint8_t count)
 {
 	write_u8(w, AML_PACKAGE);
-	size_t opened = aml_open(w);
+	size_t opened = aml_open_length(w);
 	write_u8(w, count);
 	return opened;
 }
@@ -112,6 +123,15 @@ void aml_string(struct writer *w, const char *text)
 	write_bytes(w, text, strlen(text) + 1);
 }
 
+void aml_buffer(struct writer *w, const void *data, size_t len)
+{
+	write_u8(w, AML_BUFFER);
+	size_t opened = aml_open_length(w);
+	aml_integer(w, len);
+	write_bytes(w, data, len);
+	aml_close(w, opened);
+}
+
 static uint32_t hex_digit(char c)
 {
 	return (uint32_t)(c <= '9' ? c - '0' : c - 'A' + 10);
@@ -145,15 +165,55 @@ void aml_resource_irq(struct writer *resources, uint8_t irq)
 	write_le16(resources, (uint16_t)(1U << irq));
 }
 
+void aml_resource_memory32(struct writer *resources, uint32_t gpa, uint32_t size)
+{
+	write_u8(resources, RESOURCE_MEMORY32);
+	write_le16(resources, 9);
+	write_u8(resources, RESOURCE_READ_WRITE);
+	write_le32(resources, gpa);
+	write_le32(resources, size);
+}
+
+/* 6.4.3.5: granularity, lowest and highest address, translation, length, each of `bytes` bytes. */
+static void aml_window(struct writer *resources, uint8_t tag, uint16_t bytes, uint8_t type,
+		       uint8_t type_flags, uint64_t first, uint64_t last)
+{
+	const uint64_t fields[] = {0, first, last, 0, last - first + 1};
+	const uint16_t count = sizeof(fields) / sizeof(fields[0]);
+	write_u8(resources, tag);
+	write_le16(resources, (uint16_t)(3 + count * bytes));
+	write_u8(resources, type);
+	write_u8(resources, WINDOW_FIXED);
+	write_u8(resources, type_flags);
+	for (size_t i = 0; i < count; i++)
+		write_bytes(resources, &fields[i], bytes);
+}
+
+void aml_window_bus(struct writer *resources, uint16_t first, uint16_t last)
+{
+	aml_window(resources, RESOURCE_WINDOW16, 2, WINDOW_BUS, 0, first, last);
+}
+
+void aml_window_io(struct writer *resources, uint16_t first, uint16_t last)
+{
+	aml_window(resources, RESOURCE_WINDOW16, 2, WINDOW_IO, WINDOW_IO_ENTIRE, first, last);
+}
+
+void aml_window_memory32(struct writer *resources, uint32_t first, uint32_t last)
+{
+	aml_window(resources, RESOURCE_WINDOW32, 4, WINDOW_MEMORY, RESOURCE_READ_WRITE, first, last);
+}
+
+void aml_window_memory64(struct writer *resources, uint64_t first, uint64_t last)
+{
+	aml_window(resources, RESOURCE_WINDOW64, 8, WINDOW_MEMORY, RESOURCE_READ_WRITE, first, last);
+}
+
 void aml_resources(struct writer *w, struct writer *resources)
 {
 	write_u8(resources, RESOURCE_END);
 	write_u8(resources, 0);
 	if (resources->failed)
 		w->failed = true;
-	write_u8(w, AML_BUFFER);
-	size_t opened = aml_open(w);
-	aml_integer(w, resources->used);
-	write_bytes(w, resources->data, resources->used);
-	aml_close(w, opened);
+	aml_buffer(w, resources->data, resources->used);
 }

@@ -24,6 +24,7 @@ void e820_build(const struct guest_memory *memory, struct e820 *ret)
 	e820_add(ret, LAYOUT_LOW_RAM_END_GPA, LAYOUT_VGA_HOLE_GPA, E820_RESERVED);
 	e820_add(ret, LAYOUT_ACPI_GPA, LAYOUT_KERNEL_GPA, E820_RESERVED);
 	e820_add(ret, LAYOUT_KERNEL_GPA, regions[0].gpa + regions[0].size, E820_RAM);
+	e820_add(ret, LAYOUT_ECAM_GPA, LAYOUT_ECAM_GPA + LAYOUT_ECAM_BYTES, E820_RESERVED);
 	e820_add(ret, LAYOUT_KVM_IDENTITY_MAP_GPA, LAYOUT_KVM_TSS_GPA + LAYOUT_KVM_TSS_BYTES, E820_RESERVED);
 	for (size_t i = 1; i < count; i++)
 		e820_add(ret, regions[i].gpa, regions[i].gpa + regions[i].size, E820_RAM);

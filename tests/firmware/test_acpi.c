@@ -240,6 +240,65 @@ START_TEST(dsdt_has_the_ports_that_the_machine_has)
 }
 END_TEST
 
+START_TEST(mcfg_has_all_buses)
+{
+	static const uint8_t body[] = {
+		0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0, 0, 0, 0,
+	};
+	struct machine_config config = config_of(1, 1, 1);
+	write_tables(&config);
+	const uint8_t *mcfg = find_table("MCFG");
+	ck_assert_uint_eq(load_le32(mcfg + 4), 36 + sizeof(body));
+	ck_assert_mem_eq(mcfg + 36, body, sizeof(body));
+	/* A board that does not reserve it is not believed. */
+	static const uint8_t reserved[] = {0x86, 9, 0, 1, 0, 0, 0, 0xe0, 0, 0, 0, 0x10};
+	ck_assert(dsdt_holds(&config, reserved, sizeof(reserved)));
+}
+END_TEST
+
+/* One window for 64-bit BARs, at the first GiB above RAM. */
+static void check_window64(uint64_t ram_bytes, uint64_t want_gpa)
+{
+	uint8_t window[46] = {0x8a, 43, 0, 0, 0x0c, 1};
+	store_le64(window + 14, want_gpa);
+	store_le64(window + 22, want_gpa + 64 * GIB - 1);
+	store_le64(window + 38, 64 * GIB);
+	struct machine_config config = config_of(1, 1, 1);
+	config.memory.size_bytes = ram_bytes;
+	ck_assert(dsdt_holds(&config, window, sizeof(window)));
+}
+
+START_TEST(dsdt_has_pci_windows)
+{
+	static const uint8_t low[] = {0x87, 23,	  0,	0,    0x0c, 1, 0, 0, 0, 0, 0, 0, 0,
+				      0xc0, 0xff, 0xff, 0xff, 0xdf, 0, 0, 0, 0, 0, 0, 0, 0x20};
+	static const uint8_t high[] = {0x87, 23,   0,	 0,    0x0c, 1, 0, 0, 0, 0, 0, 0,    0,
+				       0xf0, 0xff, 0xff, 0xbf, 0xfe, 0, 0, 0, 0, 0, 0, 0xc0, 0x0e};
+	static const uint8_t ports[] = {0x47, 1, 0xf8, 0x0c, 0xf8, 0x0c, 1, 8};
+	struct machine_config config = config_of(1, 1, 1);
+	ck_assert(dsdt_holds(&config, low, sizeof(low)));
+	ck_assert(dsdt_holds(&config, high, sizeof(high)));
+	ck_assert(dsdt_holds(&config, ports, sizeof(ports)));
+	check_window64(1 * GIB, 4 * GIB);
+	check_window64(3 * GIB, 4 * GIB);
+	check_window64(5 * GIB, 6 * GIB);
+	check_window64(5 * GIB + 4096, 7 * GIB);
+}
+END_TEST
+
+START_TEST(dsdt_routes_every_slot)
+{
+	struct machine_config config = config_of(1, 1, 1);
+	for (uint32_t slot = 0; slot < 32; slot++) {
+		/* Package (4) { slot << 16 | 0xffff, 0, 0, GSI }; the first fits a word */
+		const uint8_t first[] = {0x12, 0x09, 4, 0x0b, 0xff, 0xff, 0, 0, 0x0a, 16};
+		const uint8_t other[] = {0x12,		0x0b, 4, 0x0c, 0xff, 0xff,
+					 (uint8_t)slot, 0,    0, 0,    0x0a, (uint8_t)(16 + slot % 8)};
+		ck_assert(dsdt_holds(&config, slot ? other : first, slot ? sizeof(other) : sizeof(first)));
+	}
+}
+END_TEST
+
 /* 20.2.4: a PkgLength counts itself, and grows at 64, 4096 and 1 MiB. */
 START_TEST(aml_package_lengths)
 {
@@ -325,6 +384,7 @@ END_TEST
 
 TEST_MAIN("acpi", rsdp_is_revision_2_with_both_checksums, fadt_describes_the_pm_block,
 	  fadt_points_to_facs_and_dsdt, madt_has_every_cpu, most_cpus_fit, too_many_cpus_are_an_error,
-	  dsdt_begins_with_s5, dsdt_has_the_ports_that_the_machine_has, aml_package_lengths,
+	  dsdt_begins_with_s5, dsdt_has_the_ports_that_the_machine_has, mcfg_has_all_buses,
+	  dsdt_has_pci_windows, dsdt_routes_every_slot, aml_package_lengths,
 	  aml_integers_are_as_short_as_they_go, aml_eisa_ids_are_compressed,
 	  aml_that_does_not_fit_fails_the_writer)

@@ -51,11 +51,13 @@ static void check_config(const struct machine_config *config)
 	uint64_t fadt_gpa = load_le64(xsdt + 36);
 	write_table(fadt_gpa, "facp.dat");
 	write_table(load_le64(xsdt + 44), "apic.dat");
+	write_table(load_le64(xsdt + 52), "mcfg.dat");
 	write_table(load_le32(area + (fadt_gpa - LAYOUT_ACPI_GPA) + 40), "dsdt.dat");
 	run("iasl -d dsdt.dat 2>&1", NULL);
 	run("iasl -we -p again dsdt.dsl 2>&1", " 0 Errors, 0 Warnings");
-	run("iasl -d facp.dat 2>&1 && iasl -d apic.dat 2>&1", NULL);
-	run("iasl -we facp.dsl 2>&1 && iasl -we apic.dsl 2>&1", " 0 Errors, 0 Warnings");
+	run("iasl -d facp.dat 2>&1 && iasl -d apic.dat 2>&1 && iasl -d mcfg.dat 2>&1", NULL);
+	run("iasl -we facp.dsl 2>&1 && iasl -we apic.dsl 2>&1 && iasl -we mcfg.dsl 2>&1",
+	    " 0 Errors, 0 Warnings");
 	ck_assert_int_eq(fchdir(here), 0);
 	close(here);
 	snprintf(command, sizeof(command), "rm -r %s", folder);
