@@ -12,6 +12,7 @@ extern const struct device_class i8042_class;
 extern const struct device_class balloon_class;
 extern const struct device_class pmem_class;
 extern const struct device_class reset_class;
+extern const struct device_class rng_class;
 extern const struct device_class uart_class;
 
 #endif

@@ -86,7 +86,7 @@ int virtio_create(const struct virtio_spec *spec, const struct device_services *
 	int r = build(v, err);
 	if (r < 0) {
 		virtio_destroy(v);
-		return err_prepend(err, "%s", spec->name);
+		return r;
 	}
 	*ret = v;
 	return 0;
