@@ -100,7 +100,7 @@ static void pmem_flushed(struct loop_op *op, int res)
 	pmem->in_flight--;
 	if (res < 0)
 		log_warn("%s: %s: cannot flush: %s", pmem->name, pmem->config->path, strerror(-res));
-	if (vq && !virtio_resetting(pmem->base.virtio)) {
+	if (vq && !(pmem->stopping && virtio_resetting(pmem->base.virtio))) {
 		pmem_answer(pmem, vq, &request->chain, res);
 		virtio_interrupt(pmem->base.virtio, 0);
 	}
