@@ -14,6 +14,23 @@
 
 enum { LOOP_ENTRIES = 64 };
 
+/* Dying of a bug of ours must not leave the operator's terminal in raw mode. */
+static void give_terminal_back(int signal)
+{
+	chardev_restore_terminal();
+	(void)raise(signal); /* SA_RESETHAND: now the default */
+}
+
+static void catch_fatal_signals(void)
+{
+	static const int fatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+	const struct sigaction action = {.sa_handler = give_terminal_back, .sa_flags = SA_RESETHAND};
+	struct sigaction before;
+	for (size_t i = 0; i < ARRAY_LEN(fatal); i++)
+		if (sigaction(fatal[i], NULL, &before) == 0 && before.sa_handler == SIG_DFL)
+			(void)sigaction(fatal[i], &action, NULL); /* a sanitizer's own handler stays */
+}
+
 /*
  * The signals that mean something to a machine are read by the loop. Blocked before the first thread exists,
  * so that all threads inherit the mask and none is killed by them.
@@ -28,6 +45,7 @@ static int build_signals(struct machine *machine, struct err *err)
 	int r = pthread_sigmask(SIG_BLOCK, &set, NULL);
 	if (r)
 		return err_sys(err, -r, "signal mask");
+	catch_fatal_signals();
 	(void)signal(SIGPIPE, SIG_IGN); /* a reader that went away is an EPIPE of that one stream */
 	machine->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return machine->signal_fd < 0 ? err_sys(err, -errno, "signalfd") : 0;

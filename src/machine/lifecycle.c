@@ -146,7 +146,6 @@ int machine_run(struct machine *machine, int *ret_exit_code, struct err *err)
 		if (r < 0 || event == EVENT_END || event == EVENT_CRASH)
 			break;
 	}
-	if (machine->signal_op.pending)
-		loop_cancel(machine->loop, &machine->signal_op);
+	(void)loop_release(machine->loop, &machine->signal_op);
 	return r;
 }
