@@ -24,7 +24,7 @@ static void give_terminal_back(int signal)
 static void catch_fatal_signals(void)
 {
 	static const int fatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
-	const struct sigaction action = {.sa_handler = give_terminal_back, .sa_flags = SA_RESETHAND};
+	const struct sigaction action = {.sa_handler = give_terminal_back, .sa_flags = (int)SA_RESETHAND};
 	struct sigaction before;
 	for (size_t i = 0; i < ARRAY_LEN(fatal); i++)
 		if (sigaction(fatal[i], NULL, &before) == 0 && before.sa_handler == SIG_DFL)
