@@ -48,8 +48,8 @@ int bus_mapping_create(struct bus *bus, enum bus_space space, const struct bus_r
 
 /*
  * KVM's doorbells. Without one the write still exits to us and mapping_ring signals it, so that failing costs
- * time and nothing else: KVM has room for 1000 in a machine (-ENOSPC), and refuses a second one at the same
- * address (-EEXIST), where a guest may well put two BARs.
+ * time and nothing else: KVM refuses a second one at the same address (-EEXIST), where a guest may well put
+ * two BARs.
  */
 static void doorbell_enter_kvm(struct bus_mapping *mapping, struct bus_doorbell *doorbell, bool enter)
 {
