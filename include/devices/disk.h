@@ -1,0 +1,14 @@
+/* What an operator may do to a disk while the machine runs. */
+#ifndef AERIE_DEVICES_DISK_H
+#define AERIE_DEVICES_DISK_H
+
+#include "devices/device.h"
+
+/*
+ * Make the image `bytes` large, or with 0 look how large it has become (a block device that has grown), and
+ * tell the guest. `device` is one of disk_class. Waits for the requests in flight; not on an I/O thread.
+ * -EOPNOTSUPP, -EROFS, -EINVAL with a message that says why: nothing has changed then.
+ */
+int disk_resize(struct device *device, uint64_t bytes, struct err *err);
+
+#endif
