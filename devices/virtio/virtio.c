@@ -80,6 +80,7 @@ int virtio_create(const struct virtio_spec *spec, const struct device_services *
 	v->offered = spec->ops->features(spec->device) | core_features(spec);
 	v->vectors = (uint16_t)(spec->queue_count + 1 < PCI_MSIX_MAX ? spec->queue_count + 1 : PCI_MSIX_MAX);
 	v->work_op.done = virtio_work;
+	virtio_poller_init(v);
 	pthread_mutex_init(&v->lock, NULL);
 	pthread_cond_init(&v->changed, NULL);
 	make_reset_image(v);

@@ -56,6 +56,7 @@ struct virtio_queue {
 	bool external;	/* somebody else reads doorbell_fd */
 	bool running;	/* the device's doorbell is on our stack */
 	bool again;	/* and asked for another call meanwhile */
+	bool parked;	/* the device has left requests: doorbells are off until its virtio_retry */
 	struct virtq_setup setup;
 	struct virtq vq;
 };
@@ -86,9 +87,10 @@ struct virtio {
 
 	/* The I/O thread's. */
 	struct loop_op work_op;
-	bool active;	 /* between activate and virtio_stopped */
-	bool stopping;	 /* stop was called */
-	bool reset_stop; /* for a reset */
+	struct loop_poller poller; /* while active */
+	bool active;		   /* between activate and virtio_stopped */
+	bool stopping;		   /* stop was called */
+	bool reset_stop;	   /* for a reset */
 	struct virtio_queue *queues;
 };
 
@@ -108,6 +110,7 @@ void virtio_queue_close(struct virtio_queue *q);     /* doorbells are heard no m
 void virtio_queue_route_irq(struct virtio_queue *q); /* the vector may have changed */
 void virtio_queue_drop_irq(struct virtio_queue *q);
 void virtio_queue_init(struct virtio *v, unsigned index); /* any thread */
+void virtio_poller_init(struct virtio *v);
 /* Any thread, without the lock: */
 void virtio_config_interrupt(struct virtio *v);
 

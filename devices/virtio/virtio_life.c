@@ -112,7 +112,7 @@ static bool start_queue(struct virtio *v, unsigned index)
 	struct virtq_setup setup;
 	if (q->live || !queue_wanted(v, index, &setup, &at))
 		return true;
-	q->external = q->stopping = false;
+	q->external = q->stopping = q->parked = false;
 	q->setup = setup;
 	q->live = virtq_init(&q->vq, v->services.memory, &q->setup, &at) == 0;
 	if (!q->live)
@@ -210,6 +210,7 @@ static void stop(struct virtio *v, bool reset)
 		return;
 	}
 	v->stopping = true;
+	loop_remove_poller(v->loop, &v->poller);
 	for (unsigned i = 0; i < v->spec.queue_count; i++)
 		virtio_queue_close(&v->queues[i]);
 	v->spec.ops->stop(v->spec.device);
@@ -227,6 +228,8 @@ static void activate(struct virtio *v, uint64_t features)
 		v->active = false;
 		virtio_needs_reset(v, strerror(-res));
 	}
+	if (v->active)
+		loop_add_poller(v->loop, &v->poller);
 	for (unsigned i = 0; i < v->spec.queue_count; i++) {
 		if (!v->active)
 			forget_queue(&v->queues[i]);

@@ -35,8 +35,10 @@ static void run_rounds(struct virtio_queue *q)
 		if (!queue_accepts(q))
 			return;
 		bool took = vq->pops != pops || vq->at.next_avail != next_avail;
-		if (certain && !took && !q->again)
+		if (certain && !took && !q->again) {
+			q->parked = true;
 			return;
+		}
 		if (!virtq_enable_doorbell(vq) && !q->again)
 			return;
 		certain = true;
@@ -53,11 +55,74 @@ static void queue_run(struct virtio_queue *q)
 	if (!queue_accepts(q))
 		return;
 	q->running = true;
+	q->parked = false;
 	run_rounds(q);
 	q->running = false;
 	if (q->live && q->vq.broken)
 		virtio_needs_reset(q->virtio, q->vq.why);
 }
+
+/* ---- busy-polling, see host/loop.h: the loop looks at the queues instead of waiting for doorbells ---- */
+
+static bool queue_polled(const struct virtio_queue *q)
+{
+	return queue_accepts(q) && !q->parked && !q->external && !q->running;
+}
+
+static void poller_begin(struct loop_poller *poller)
+{
+	struct virtio *v = container_of(poller, struct virtio, poller);
+	for (unsigned i = 0; i < v->spec.queue_count; i++)
+		if (queue_polled(&v->queues[i]))
+			virtq_disable_doorbell(&v->queues[i].vq);
+}
+
+static bool poll_queue(struct virtio_queue *q)
+{
+	struct virtio *v = q->virtio;
+	uint16_t pops = q->vq.pops;
+	if (!virtq_has_request(&q->vq))
+		return false;
+	q->running = true;
+	q->again = false;
+	v->spec.ops->doorbell(v->spec.device, (unsigned)(q - v->queues));
+	q->running = false;
+	if (q->live && q->vq.broken)
+		virtio_needs_reset(v, q->vq.why);
+	q->parked = q->vq.pops == pops && !q->again;
+	return !q->parked;
+}
+
+static bool poller_poll(struct loop_poller *poller)
+{
+	struct virtio *v = container_of(poller, struct virtio, poller);
+	bool found = false;
+	for (unsigned i = 0; i < v->spec.queue_count; i++)
+		if (queue_polled(&v->queues[i]))
+			found |= poll_queue(&v->queues[i]);
+	return found;
+}
+
+static bool poller_end(struct loop_poller *poller)
+{
+	struct virtio *v = container_of(poller, struct virtio, poller);
+	bool found = false;
+	for (unsigned i = 0; i < v->spec.queue_count; i++) {
+		struct virtio_queue *q = &v->queues[i];
+		if (!queue_polled(q) || !virtq_enable_doorbell(&q->vq))
+			continue;
+		found = true;
+		queue_run(q);
+	}
+	return found;
+}
+
+void virtio_poller_init(struct virtio *v)
+{
+	v->poller = (struct loop_poller){.begin = poller_begin, .poll = poller_poll, .end = poller_end};
+}
+
+/* ---- doorbells ---- */
 
 static void doorbell_done(struct loop_op *op, int res)
 {
