@@ -71,7 +71,7 @@ static inline bool virtq_is_busy(const struct virtq *vq, uint16_t head)
  */
 static inline bool virtq_event_passed(uint32_t event, uint32_t next, uint32_t count, uint32_t modulus)
 {
-	return count >= modulus || (event + modulus + count - next) % modulus < count;
+	return (event + modulus + count - next) % modulus < count;
 }
 
 static inline void virtq_count_used(struct virtq *vq, uint16_t steps)

@@ -149,7 +149,7 @@ void virtq_packed_publish(struct virtq *vq, const struct virtq_turn *used)
 /* A place on the circle of two rounds through the ring: wrap counter 1, then 0. */
 static uint32_t place(const struct virtq *vq, uint32_t index, bool wrap)
 {
-	return (index + (wrap ? 0U : vq->setup.size)) % (2U * vq->setup.size);
+	return index + (wrap ? 0U : vq->setup.size);
 }
 
 /* DESC is for VIRTIO_F_EVENT_IDX only and 3 is reserved: both are then read as "enabled" (2.8.10). */

@@ -266,6 +266,35 @@ START_TEST(what_is_not_in_flight_is_not_pushed)
 }
 END_TEST
 
+/* 2.7.8, 2.8.3, 2.8.4: what lies in memory, to the byte. */
+START_TEST(used_entries_to_the_byte)
+{
+	static struct rig rig;
+	for (int packed = 0; packed < 2; packed++) {
+		rig_init(&rig, &(struct virtq_setup){.size = 2, .packed = packed});
+		for (uint32_t i = 0; i < 4; i++) {
+			struct ring_used used;
+			rig_add(&rig, 0, 1, 0x10, false);
+			ck_assert_int_eq(rig_pop(&rig), 1);
+			ck_assert_int_eq(virtq_push(&rig.vq, &rig.chain, 5 * (i % 2)), 0);
+			if (packed) {
+				uint16_t round = i < 2 ? RING_AVAIL | RING_USED : 0;
+				ck_assert_uint_eq(rig.ring.desc[i % 2].packed.id, rig.chain.head);
+				ck_assert_uint_eq(rig.ring.desc[i % 2].len, 5 * (i % 2));
+				ck_assert_uint_eq(rig.ring.desc[i % 2].packed.flags,
+						  round | (i % 2 ? RING_WRITE : 0));
+			} else {
+				ck_assert_uint_eq(rig.ring.used->idx, i + 1);
+				ck_assert_uint_eq(rig.ring.used->ring[i % 2].id, rig.chain.head);
+				ck_assert_uint_eq(rig.ring.used->ring[i % 2].len, 5 * (i % 2));
+			}
+			ck_assert_int_eq(ring_collect(&rig.ring, &used), 1);
+		}
+		rig_finish(&rig);
+	}
+}
+END_TEST
+
 /* Chains of several descriptors, so that a packed ring goes back over its end. */
 static void pop_and_unpop(struct rig *rig)
 {
@@ -364,5 +393,5 @@ TEST_MAIN("virtq", init_refuses_what_2_7_and_2_8_forbid, init_takes_only_positio
 	  every_set_up_fills_and_drains, a_chain_may_be_as_long_as_the_queue,
 	  indirect_tables_may_be_longer_than_the_queue, split_direct_descriptors_may_end_in_a_table,
 	  packed_tables_have_no_flags_but_write, descriptors_of_length_0_give_no_buffer,
-	  what_is_not_in_flight_is_not_pushed, unpop_undoes_the_latest_pop,
+	  what_is_not_in_flight_is_not_pushed, used_entries_to_the_byte, unpop_undoes_the_latest_pop,
 	  in_order_holds_back_until_its_turn, bytes_cross_buffers_and_stop_at_the_end)

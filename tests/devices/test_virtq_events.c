@@ -191,6 +191,8 @@ static void doorbells_on_and_off(struct rig *rig)
 		if (i % 3 == 1)
 			ck_assert(virtq_enable_doorbell(&rig->vq)); /* one has come in between */
 		ck_assert_int_eq(rig_pop(rig), 1);
+		if (i % 3 == 0)
+			virtq_disable_doorbell(&rig->vq); /* still off */
 		if (i % 3 == 1)
 			ck_assert(!virtq_enable_doorbell(&rig->vq));
 		ck_assert_int_eq(virtq_push(&rig->vq, &rig->chain, 0), 0);
