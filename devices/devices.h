@@ -6,6 +6,7 @@
 
 extern const struct device_class acpi_pm_class;
 extern const struct device_class cmos_class;
+extern const struct device_class console_class;
 extern const struct device_class debug_class;
 extern const struct device_class disk_class;
 extern const struct device_class i8042_class;

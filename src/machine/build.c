@@ -37,7 +37,7 @@ static void catch_fatal_signals(void)
  */
 static int build_signals(struct machine *machine, struct err *err)
 {
-	static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGPWR};
+	static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGPWR, SIGWINCH};
 	sigset_t set;
 	(void)sigemptyset(&set);
 	for (size_t i = 0; i < ARRAY_LEN(signals); i++)

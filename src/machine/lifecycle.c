@@ -6,6 +6,7 @@
  * asked for a reset does not run on until the loop gets its turn.
  */
 #include "base/cleanup.h"
+#include "devices/console.h"
 #include "machine.h"
 
 #include <errno.h>
@@ -58,6 +59,12 @@ static void machine_press_power_button(struct machine *machine)
 			machine->devices[i]->class->power_button(machine->devices[i]);
 }
 
+static void machine_window_changed(struct machine *machine)
+{
+	for (size_t i = 0; i < machine->device_count; i++)
+		console_window_changed(machine->devices[i]);
+}
+
 void machine_console(void *owner, enum console_action action)
 {
 	struct machine *machine = owner;
@@ -83,6 +90,8 @@ void machine_on_signal(struct loop_op *op, int res)
 	while (read(machine->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
 		if (info.ssi_signo == (uint32_t)SIGPWR)
 			machine_press_power_button(machine);
+		else if (info.ssi_signo == (uint32_t)SIGWINCH)
+			machine_window_changed(machine);
 		else
 			machine_leave(machine, EVENT_END, 0);
 	}
