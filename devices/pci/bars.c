@@ -11,29 +11,36 @@ struct window {
 	uint64_t gpa, size;
 };
 
-/* A BAR of a function on the bus that has its home in [gpa, gpa + size), or NULL. */
-static const struct pci_bar *home_at(struct pci_bus *pci, uint64_t gpa, uint64_t size)
+static const struct pci_bar *home_of(const struct pci_function *function, uint64_t gpa, uint64_t size)
 {
-	for (size_t slot = 0; slot < PCI_SLOTS; slot++) {
-		const struct pci_function *function = atomic_load(&pci->slots[slot]);
-		for (size_t i = 0; function && i < PCI_BARS; i++) {
-			const struct pci_bar *bar = &function->bars[i];
-			if (bar->size && bar->home_gpa < gpa + size && gpa < bar->home_gpa + bar->size)
-				return bar;
-		}
+	for (size_t i = 0; function && i < PCI_BARS; i++) {
+		const struct pci_bar *bar = &function->bars[i];
+		if (bar->size && bar->home_gpa < gpa + size && gpa < bar->home_gpa + bar->size)
+			return bar;
 	}
 	return NULL;
 }
 
+/* A BAR that has its home in [gpa, gpa + size), or NULL: of the functions on the bus and of the one to come.
+ */
+static const struct pci_bar *home_at(const struct pci_function *newcomer, uint64_t gpa, uint64_t size)
+{
+	const struct pci_bar *bar = home_of(newcomer, gpa, size);
+	for (size_t slot = 0; !bar && slot < PCI_SLOTS; slot++)
+		bar = home_of(atomic_load(&newcomer->pci->slots[slot]), gpa, size);
+	return bar;
+}
+
 /* The lowest free place, naturally aligned; each turn steps over one BAR. */
-static bool window_find(struct pci_bus *pci, const struct window *window, uint64_t size, uint64_t *ret_gpa)
+static bool window_find(const struct pci_function *newcomer, const struct window *window, uint64_t size,
+			uint64_t *ret_gpa)
 {
 	uint64_t end = window->gpa + window->size, gpa = window->gpa;
 	for (;;) {
 		gpa = (gpa + size - 1) & ~(size - 1);
 		if (gpa >= end || size > end - gpa)
 			return false;
-		const struct pci_bar *other = home_at(pci, gpa, size);
+		const struct pci_bar *other = home_at(newcomer, gpa, size);
 		if (!other) {
 			*ret_gpa = gpa;
 			return true;
@@ -42,14 +49,16 @@ static bool window_find(struct pci_bus *pci, const struct window *window, uint64
 	}
 }
 
-static bool bar_find_home(struct pci_bus *pci, const struct pci_bar *bar, uint64_t *ret_gpa)
+static bool bar_find_home(const struct pci_function *newcomer, const struct pci_bar_spec *spec,
+			  uint64_t *ret_gpa)
 {
 	static const struct window low[] = {{LAYOUT_PCI32_LOW_GPA, LAYOUT_PCI32_LOW_BYTES},
 					    {LAYOUT_PCI32_HIGH_GPA, LAYOUT_PCI32_HIGH_BYTES}};
-	const struct window high = {pci->window64_gpa, LAYOUT_PCI64_BYTES};
-	if (bar->is_64bit)
-		return window_find(pci, &high, bar->size, ret_gpa);
-	return window_find(pci, &low[0], bar->size, ret_gpa) || window_find(pci, &low[1], bar->size, ret_gpa);
+	const struct window high = {newcomer->pci->window64_gpa, LAYOUT_PCI64_BYTES};
+	if (spec->is_64bit)
+		return window_find(newcomer, &high, spec->size, ret_gpa);
+	return window_find(newcomer, &low[0], spec->size, ret_gpa) ||
+	       window_find(newcomer, &low[1], spec->size, ret_gpa);
 }
 
 static int bar_create(struct pci_function *function, unsigned index, struct err *err)
@@ -62,7 +71,7 @@ static int bar_create(struct pci_function *function, unsigned index, struct err 
 		return err_set(err, -EINVAL, "%s: BAR %u of %#" PRIx64 " bytes cannot be",
 			       function->spec.name, index, spec->size);
 	struct pci_bar found = {.size = spec->size, .is_64bit = spec->is_64bit};
-	if (!bar_find_home(function->pci, &found, &found.home_gpa))
+	if (!bar_find_home(function, spec, &found.home_gpa))
 		return err_set(err, -ENOSPC, "%s: no address space is left for a BAR of %#" PRIx64 " bytes",
 			       function->spec.name, spec->size);
 	const struct bus_range range = {

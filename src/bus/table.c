@@ -98,15 +98,29 @@ static unsigned piece_of(uint64_t room, uint32_t limit, unsigned left)
 	return piece;
 }
 
-/* The entry of the highest rank that holds `address` and takes a piece of this size; NULL when there is none.
- * What a writer does meanwhile can spoil the answer, not the walk. */
+/* What nobody holds ends at the next entry at the latest. */
+static unsigned gap_of(const struct bus_view *view, size_t count, size_t next, uint64_t address,
+		       unsigned left)
+{
+	if (next >= count)
+		return left;
+	uint64_t gap = atomic_load_explicit(&view->entries[next].base, memory_order_acquire) - address;
+	return gap < left ? (unsigned)gap : left;
+}
+
+/*
+ * The entry of the highest rank that holds `address` and takes a piece of this size, or NULL with the bytes
+ * to pass over. What a writer does meanwhile can spoil the answer, not the walk.
+ */
 static const struct bus_entry *view_find(const struct bus_view *view, uint64_t address, unsigned left,
 					 unsigned *ret_piece)
 {
 	const struct bus_entry *best = NULL;
 	uint64_t best_rank = 0;
 	size_t count = atomic_load_explicit(&view->count, memory_order_acquire);
-	for (size_t i = view_rank(view, count, address); i > 0; i--) {
+	size_t next = view_rank(view, count, address);
+	*ret_piece = gap_of(view, count, next, address, left);
+	for (size_t i = next; i > 0; i--) {
 		const struct bus_entry *entry = &view->entries[i - 1];
 		if (atomic_load_explicit(&entry->reach, memory_order_acquire) < address)
 			break;
@@ -118,9 +132,11 @@ static const struct bus_entry *view_find(const struct bus_view *view, uint64_t a
 		unsigned piece =
 			piece_of(size - at,
 				 atomic_load_explicit(&entry->max_access_bytes, memory_order_acquire), left);
-		if (piece < atomic_load_explicit(&entry->min_access_bytes, memory_order_acquire))
-			continue;
-		best = entry, best_rank = rank, *ret_piece = piece;
+		bool takes = piece >= atomic_load_explicit(&entry->min_access_bytes, memory_order_acquire);
+		if (takes)
+			best = entry, best_rank = rank;
+		if (takes || !best)
+			*ret_piece = takes ? piece : 1;
 	}
 	return best;
 }
@@ -130,7 +146,7 @@ struct bus_hit table_find(struct bus_table *table, uint64_t address, unsigned le
 	for (;;) {
 		uint64_t version = atomic_load_explicit(&table->version, memory_order_acquire);
 		const struct bus_view *view = &table->views[version & 1];
-		struct bus_hit hit = {.piece = 1};
+		struct bus_hit hit = {0};
 		const struct bus_entry *entry = view_find(view, address, left, &hit.piece);
 		if (entry) {
 			hit.ops = atomic_load_explicit(&entry->ops, memory_order_acquire);

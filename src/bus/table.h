@@ -55,7 +55,7 @@ struct bus_hit {
 	void *owner;
 	struct bus_mapping *mapping;
 	uint64_t offset;
-	unsigned piece; /* bytes, a power of two */
+	unsigned piece; /* bytes that this is about; a power of two if somebody takes them */
 };
 
 /* Any thread. `left`: the bytes from `address` on that the access has. */

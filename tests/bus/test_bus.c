@@ -48,7 +48,10 @@ START_TEST(unclaimed_reads_all_ones_and_is_counted)
 	bus_read(bus, BUS_PIO, 0x70, &value, 4);
 	ck_assert_uint_eq(value, 0xffffffff);
 	bus_write(bus, BUS_PIO, 0x70, &value, 1);
-	ck_assert_uint_eq(bus_unclaimed_count(bus), 5);
+	ck_assert_uint_eq(bus_unclaimed_count(bus), 2);
+	bus_read(bus, BUS_PIO, 0x5e, &value, 4); /* nobody, us, nobody */
+	ck_assert_uint_eq(value, 0xff00ffff);
+	ck_assert_uint_eq(bus_unclaimed_count(bus), 4);
 	bus_destroy(bus);
 }
 END_TEST

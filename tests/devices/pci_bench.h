@@ -125,7 +125,10 @@ static inline struct pci_spec bench_spec(struct bench *bench)
 		.subsystem_id = 0x40,
 		.revision = 1,
 		.class_code = 0x010203,
-		.bars = {[0] = {.size = 4096, .ops = &bench_bar_ops, .owner = &bench->bar[0], .name = "bar 0"},
+		.bars = {[0] = {.size = 4096,
+				.ops = &bench_bar_ops,
+				.owner = &bench->bar[0],
+				.name = "bar 0"},
 			 [2] = {.size = 1 << 20,
 				.is_64bit = true,
 				.prefetchable = true,
@@ -149,7 +152,8 @@ static inline void bench_bus_init(struct bench *bench, uint64_t ram_end_gpa)
 	bench->irq.sink.set = fake_irq_set;
 	bench->msi.sink = (struct msi_sink){.signal = bench_signal, .attach = bench_attach};
 	if (bus_create(&bench->bus, &bench->err) ||
-	    pci_bus_create(bench->bus, &bench->irq.sink, &bench->msi.sink, ram_end_gpa, &bench->pci, &bench->err))
+	    pci_bus_create(bench->bus, &bench->irq.sink, &bench->msi.sink, ram_end_gpa, &bench->pci,
+			   &bench->err))
 		ck_abort_msg("%s", bench->err.text);
 }
 
@@ -194,7 +198,8 @@ static inline uint32_t conf_get(struct bench *bench, uint32_t slot, uint32_t off
 	return bench_get(bench, BUS_MMIO, ecam_at(slot, offset), size);
 }
 
-static inline void conf_set(struct bench *bench, uint32_t slot, uint32_t offset, unsigned size, uint32_t value)
+static inline void conf_set(struct bench *bench, uint32_t slot, uint32_t offset, unsigned size,
+			    uint32_t value)
 {
 	bench_set(bench, BUS_MMIO, ecam_at(slot, offset), size, value);
 }
@@ -211,7 +216,8 @@ static inline uint32_t port_get(struct bench *bench, uint32_t slot, uint32_t off
 	return bench_get(bench, BUS_PIO, 0xcfc + offset % 4, size);
 }
 
-static inline void port_set(struct bench *bench, uint32_t slot, uint32_t offset, unsigned size, uint32_t value)
+static inline void port_set(struct bench *bench, uint32_t slot, uint32_t offset, unsigned size,
+			    uint32_t value)
 {
 	port_select(bench, slot, offset);
 	bench_set(bench, BUS_PIO, 0xcfc + offset % 4, size, value);
