@@ -154,6 +154,13 @@ static void stop_queue(struct virtio *v, unsigned index)
 
 static void work_on_queues(struct virtio *v, uint64_t resetting)
 {
+	if (!v->active) { /* it could not start: its queues are reset at once */
+		pthread_mutex_lock(&v->lock);
+		for (unsigned i = 0; i < v->spec.queue_count; i++)
+			if (resetting & VIRTIO_BIT(i))
+				reset_queue_registers(v, i);
+		pthread_mutex_unlock(&v->lock);
+	}
 	for (unsigned i = 0; i < v->spec.queue_count && v->active && !v->stopping; i++) {
 		struct virtio_queue *q = &v->queues[i];
 		if (resetting & VIRTIO_BIT(i))
@@ -247,12 +254,13 @@ void virtio_work(struct loop_op *op, int res)
 	bool run = v->engaged && !(v->regs.status & STATUS_NEEDS_RESET);
 	uint64_t features = v->regs.driver_features, queues = v->queue_resetting;
 	pthread_mutex_unlock(&v->lock);
-	if (reset || pause)
+	if (reset || pause) {
 		stop(v, reset);
-	else if (v->active)
-		work_on_queues(v, queues);
-	else if (run)
+		return;
+	}
+	if (run && !v->active)
 		activate(v, features);
+	work_on_queues(v, queues);
 }
 
 void virtio_reset(struct virtio *v)

@@ -34,7 +34,7 @@ struct echo {
 	_Atomic bool slow_stop; /* stops are answered by echo_release */
 
 	/* What happened. */
-	_Atomic unsigned activations, stops, resets, queue_stops, doorbells, done;
+	_Atomic unsigned activations, stops, resets, queue_stops, doorbells, done, held_seen;
 	_Atomic uint64_t features;
 	_Atomic bool running;
 	_Atomic unsigned mistakes; /* calls that virtio.h does not promise */
@@ -117,7 +117,7 @@ static inline void echo_doorbell(void *device, unsigned index)
 		if (virtq_pop(vq, &request->chain) <= 0)
 			return;
 		if (echo->hold)
-			echo->held_count++;
+			echo->held_seen = ++echo->held_count;
 		else
 			echo_finish_request(echo, request);
 	}

@@ -173,6 +173,7 @@ START_TEST(requests_that_were_there_before_driver_ok_are_served)
 	ring_publish(&rig.driver.queues[1]->ring);
 	set(DRIVER_STATUS, 1, 15);
 	collect(1, 1);
+	echo_settle(&rig.echo);
 	ck_assert_ptr_null(virtio_queue(rig.echo.virtio, 0)); /* was not enabled */
 	rig_finish();
 }
