@@ -100,7 +100,7 @@ START_TEST(e820_is_in_the_zero_page)
 	open_rig(&rig);
 	rig_assert_loads(&rig, image, sizeof(image));
 	const struct boot_params *params = zero_page(&rig);
-	ck_assert_uint_eq(params->e820_entries, 5);
+	ck_assert_uint_eq(params->e820_entries, 6);
 	ck_assert_uint_eq(params->e820_table[0].addr, 0);
 	ck_assert_uint_eq(params->e820_table[0].size, 0x9fc00);
 	ck_assert_uint_eq(params->e820_table[0].type, 1);

@@ -110,7 +110,7 @@ START_TEST(the_information_is_complete)
 	snprintf(expected, sizeof(expected), "%s first module", rig.config.boot.modules[0].path);
 	ck_assert_str_eq(rig_string(&rig, rig_le32(&rig, modules + 16 + 8)), expected);
 
-	ck_assert_uint_eq(rig_le32(&rig, info + 44), 5 * 24);
+	ck_assert_uint_eq(rig_le32(&rig, info + 44), 6 * 24);
 	uint64_t map = rig_le32(&rig, info + 48);
 	ck_assert_uint_eq(rig_le32(&rig, map + 3 * 24), 20);
 	ck_assert_uint_eq(rig_le64(&rig, map + 3 * 24 + 4), MIB);

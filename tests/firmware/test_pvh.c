@@ -71,7 +71,7 @@ START_TEST(start_info_is_version_1)
 	ck_assert_str_eq(rig_string(&rig, rig_le64(&rig, info + 24)), "console=ttyS0");
 	ck_assert_uint_eq(rig_le64(&rig, info + 32), 0xe0000);
 	uint64_t map = rig_le64(&rig, info + 40);
-	ck_assert_uint_eq(rig_le32(&rig, info + 48), 5);
+	ck_assert_uint_eq(rig_le32(&rig, info + 48), 6);
 	ck_assert_uint_eq(rig_le64(&rig, map + 3 * 24), MIB);
 	ck_assert_uint_eq(rig_le64(&rig, map + 3 * 24 + 8), 31 * MIB);
 	ck_assert_uint_eq(rig_le32(&rig, map + 3 * 24 + 16), 1);
