@@ -1,0 +1,3 @@
+load_kvm
+hugepages 256
+vmm run l1.json

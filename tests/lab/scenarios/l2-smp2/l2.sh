@@ -1,0 +1,1 @@
+say "nproc $(nproc)"
