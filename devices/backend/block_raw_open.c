@@ -12,10 +12,27 @@
 
 /* ---- the file ---- */
 
+/*
+ * A machine that was killed a moment ago may still hold its lock: its io_uring lets go of files only when the
+ * kernel has taken it apart, after the process has gone. So a lock that is taken is asked for again for a
+ * while.
+ */
+enum { LOCK_TRIES = 100, LOCK_PAUSE_US = 5000 };
+
+static int try_lock(int fd, struct flock *range)
+{
+	int res = fcntl(fd, F_OFD_SETLK, range);
+	for (unsigned i = 1; i < LOCK_TRIES && res < 0 && (errno == EAGAIN || errno == EACCES); i++) {
+		(void)usleep(LOCK_PAUSE_US);
+		res = fcntl(fd, F_OFD_SETLK, range);
+	}
+	return res;
+}
+
 int block_lock(int fd, const char *path, bool read_only, struct err *err)
 {
 	struct flock range = {.l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
-	if (fcntl(fd, F_OFD_SETLK, &range) == 0)
+	if (try_lock(fd, &range) == 0)
 		return 0;
 	if (errno == EAGAIN || errno == EACCES)
 		return err_set(err, -EBUSY,
