@@ -107,12 +107,12 @@ int virtq_pop(struct virtq *vq, struct virtq_chain *chain)
 	return r;
 }
 
-static void publish(struct virtq *vq, const struct virtq_turn *used)
+static void publish(struct virtq *vq, const struct virtq_turn *used, unsigned count)
 {
 	if (vq->setup.packed)
-		virtq_packed_publish(vq, used);
+		virtq_packed_publish(vq, used, count);
 	else
-		virtq_split_publish(vq, used);
+		virtq_split_publish(vq, used, count);
 }
 
 /*
@@ -123,7 +123,7 @@ static void publish_in_turn(struct virtq *vq, const struct virtq_turn *used, uin
 {
 	vq->turns[order % VIRTQ_SIZE_MAX] = *used;
 	for (; vq->turn != vq->pops && vq->turns[vq->turn % VIRTQ_SIZE_MAX].pushed; vq->turn++)
-		publish(vq, &vq->turns[vq->turn % VIRTQ_SIZE_MAX]);
+		publish(vq, &vq->turns[vq->turn % VIRTQ_SIZE_MAX], 1);
 }
 
 int virtq_push(struct virtq *vq, const struct virtq_chain *chain, uint32_t written)
@@ -138,7 +138,27 @@ int virtq_push(struct virtq *vq, const struct virtq_chain *chain, uint32_t writt
 	if (vq->setup.in_order)
 		publish_in_turn(vq, &used, chain->order);
 	else
-		publish(vq, &used);
+		publish(vq, &used, 1);
+	return 0;
+}
+
+int virtq_push_together(struct virtq *vq, const struct virtq_used *used, unsigned count)
+{
+	struct virtq_turn turns[VIRTQ_SIZE_MAX];
+	if (count == 0 || count > VIRTQ_SIZE_MAX || vq->setup.in_order)
+		return -EINVAL;
+	for (unsigned i = 0; i < count; i++) {
+		const struct virtq_chain *chain = used[i].chain;
+		if (!in_flight(vq, chain) || used[i].written > chain->write_bytes)
+			return -EINVAL;
+		turns[i] = (struct virtq_turn){
+			.head = chain->head, .desc_count = chain->desc_count, .written = used[i].written};
+	}
+	for (unsigned i = 0; i < count; i++)
+		leave_flight(vq, used[i].chain);
+	if (vq->broken)
+		return -EPROTO;
+	publish(vq, turns, count);
 	return 0;
 }
 

@@ -9,7 +9,8 @@
  * Descriptors of length 0 are allowed anywhere (nothing in 2.7 or 2.8 forbids them); they count as
  * descriptors but give no iov, and their address is not looked at. A chain of nothing else is popped with no
  * buffers at all, and the device says what it thinks of that request. An indirect table without a descriptor
- * is broken.
+ * is broken. 2.7.5.3.1 bounds a chain by the queue size, but Linux makes longer tables: they may have
+ * VIRTQ_SIZE_MAX descriptors in a queue of any size.
  */
 #ifndef AERIE_DEVICES_VIRTIO_VIRTQ_H
 #define AERIE_DEVICES_VIRTIO_VIRTQ_H
@@ -51,7 +52,7 @@ struct virtq_turn {
 	bool pushed;
 };
 
-/* What devices may read: setup, at, broken, why, in_flight. */
+/* What others may read: setup, at, broken, why, in_flight, pops. */
 struct virtq {
 	const struct guest_memory *memory; /* borrowed */
 	struct virtq_setup setup;
@@ -59,12 +60,12 @@ struct virtq {
 	bool broken;
 	const char *why;    /* when broken: the rule, for the log */
 	uint16_t in_flight; /* popped and not pushed: never more than size */
+	uint16_t pops;	    /* counts pops, less those undone */
 
 	/* The rest is private to virtq*.c. */
 	void *desc, *driver, *device; /* the three areas, wholly RAM for the queue's life */
 	uint16_t avail_idx; /* split: the driver's index as last read, so that it is not read for every pop */
 	uint16_t slots;	    /* packed: ring slots of the chains in flight */
-	uint16_t pops;	    /* counts pops, for virtq_chain.order */
 	uint16_t turn;	    /* in order: the oldest chain that is not used yet */
 	uint32_t unsignalled; /* used index (packed: slot) steps since virtq_should_interrupt; saturates */
 	bool signalled_valid; /* false after a restore: nobody knows what the driver was told */
@@ -105,6 +106,16 @@ int virtq_pop(struct virtq *vq, struct virtq_chain *chain);
  * flight, or has less room than `written`.
  */
 int virtq_push(struct virtq *vq, const struct virtq_chain *chain, uint32_t written);
+
+/*
+ * The same for several different chains at once: the driver sees all of them used, or none (5.1.6.4 wants
+ * that of the buffers of one packet). Not with VIRTIO_F_IN_ORDER: -EINVAL.
+ */
+struct virtq_used {
+	const struct virtq_chain *chain;
+	uint32_t written;
+};
+int virtq_push_together(struct virtq *vq, const struct virtq_used *used, unsigned count);
 
 /* Undo the latest pop: the next one gets the chain again. -EINVAL when it is not the latest, or not in
  * flight. */

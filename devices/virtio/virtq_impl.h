@@ -86,12 +86,12 @@ int virtq_find_table(struct virtq *vq, uint64_t addr, uint32_t len, const void *
 		     uint32_t *ret_count);
 
 /*
- * The layouts. pop fills the chain and moves `at`, or breaks the queue; publish shows a used chain to the
- * driver; rewind moves `at` back before a popped chain.
+ * The layouts. pop fills the chain and moves `at`, or breaks the queue; publish shows used chains to the
+ * driver, all at once; rewind moves `at` back before a popped chain.
  */
 int virtq_split_init(struct virtq *vq);
 int virtq_split_pop(struct virtq *vq, struct virtq_chain *chain);
-void virtq_split_publish(struct virtq *vq, const struct virtq_turn *used);
+void virtq_split_publish(struct virtq *vq, const struct virtq_turn *used, unsigned count);
 void virtq_split_rewind(struct virtq *vq, const struct virtq_chain *chain);
 bool virtq_split_wants_interrupt(struct virtq *vq, uint32_t count);
 void virtq_split_set_doorbell(struct virtq *vq, bool enable);
@@ -99,7 +99,7 @@ bool virtq_split_has_request(const struct virtq *vq);
 
 int virtq_packed_init(struct virtq *vq);
 int virtq_packed_pop(struct virtq *vq, struct virtq_chain *chain);
-void virtq_packed_publish(struct virtq *vq, const struct virtq_turn *used);
+void virtq_packed_publish(struct virtq *vq, const struct virtq_turn *used, unsigned count);
 void virtq_packed_rewind(struct virtq *vq, const struct virtq_chain *chain);
 bool virtq_packed_wants_interrupt(struct virtq *vq, uint32_t count);
 void virtq_packed_set_doorbell(struct virtq *vq, bool enable);

@@ -128,10 +128,10 @@ void virtq_packed_rewind(struct virtq *vq, const struct virtq_chain *chain)
 
 /* ---- used ---- */
 
-void virtq_packed_publish(struct virtq *vq, const struct virtq_turn *used)
+static void write_used(const struct virtq *vq, uint16_t index, bool wrap, const struct virtq_turn *used)
 {
-	struct pvirtq_desc *desc = slot(vq, vq->at.next_used);
-	unsigned flags = vq->at.used_wrap ? VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED : 0;
+	struct pvirtq_desc *desc = slot(vq, index);
+	unsigned flags = wrap ? VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED : 0;
 	if (used->written)
 		flags |= VIRTQ_DESC_F_WRITE; /* len is valid: 2.8.4 */
 	__atomic_store_n(&desc->id, used->head, __ATOMIC_RELAXED);
@@ -141,9 +141,21 @@ void virtq_packed_publish(struct virtq *vq, const struct virtq_turn *used)
 	 * and reading its id, length and buffers.
 	 */
 	__atomic_store_n(&desc->flags, (uint16_t)flags, __ATOMIC_RELEASE);
-	vq->slots = (uint16_t)(vq->slots - used->desc_count);
-	advance(vq, &vq->at.next_used, &vq->at.used_wrap, used->desc_count);
-	virtq_count_used(vq, used->desc_count);
+}
+
+/* The driver looks at slots in their order: what comes behind the first is seen when the first is. */
+void virtq_packed_publish(struct virtq *vq, const struct virtq_turn *used, unsigned count)
+{
+	uint16_t first = vq->at.next_used;
+	bool first_wrap = vq->at.used_wrap;
+	for (unsigned i = 0; i < count; i++) {
+		if (i > 0)
+			write_used(vq, vq->at.next_used, vq->at.used_wrap, &used[i]);
+		vq->slots = (uint16_t)(vq->slots - used[i].desc_count);
+		advance(vq, &vq->at.next_used, &vq->at.used_wrap, used[i].desc_count);
+		virtq_count_used(vq, used[i].desc_count);
+	}
+	write_used(vq, first, first_wrap, &used[0]);
 }
 
 /* A place on the circle of two rounds through the ring: wrap counter 1, then 0. */

@@ -140,18 +140,20 @@ void virtq_split_rewind(struct virtq *vq, const struct virtq_chain *chain)
 
 /* ---- used ---- */
 
-void virtq_split_publish(struct virtq *vq, const struct virtq_turn *used)
+void virtq_split_publish(struct virtq *vq, const struct virtq_turn *used, unsigned count)
 {
-	size_t entry = vq->at.next_used & (vq->setup.size - 1U);
-	uint32_t elem[2] = {used->head, used->written};
-	memcpy((uint8_t *)vq->device + RING_ENTRIES + USED_ENTRY_BYTES * entry, elem, sizeof(elem));
-	vq->at.next_used++;
+	for (unsigned i = 0; i < count; i++) {
+		size_t entry = vq->at.next_used & (vq->setup.size - 1U);
+		uint32_t elem[2] = {used[i].head, used[i].written};
+		memcpy((uint8_t *)vq->device + RING_ENTRIES + USED_ENTRY_BYTES * entry, elem, sizeof(elem));
+		vq->at.next_used++;
+	}
 	/*
 	 * Release: pairs with the driver's read barrier (an acquire load) between reading idx and reading
 	 * entries and buffers; 2.7.8.2 demands the entry and the data first.
 	 */
 	__atomic_store_n(field(vq->device, RING_IDX), vq->at.next_used, __ATOMIC_RELEASE);
-	virtq_count_used(vq, 1);
+	virtq_count_used(vq, (uint16_t)count);
 }
 
 bool virtq_split_wants_interrupt(struct virtq *vq, uint32_t count)
