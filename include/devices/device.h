@@ -30,6 +30,7 @@ enum machine_request {
 
 /* Devices keep a copy; what it points to outlives them. */
 struct device_services {
+	const char *machine_name; /* for what a device derives from it; may be NULL */
 	struct bus *bus;
 	struct irq_sink *irq;
 	struct loop *loop; /* the machine's own thread: legacy devices, consoles, timers */

@@ -124,6 +124,7 @@ static int check_all_built(const struct machine *machine, const bool *built, str
 static int build_devices(struct machine *machine, struct err *err)
 {
 	const struct device_services services = {
+		.machine_name = machine->config->name,
 		.bus = machine->bus,
 		.irq = irqchip_sink(machine->irqchip),
 		.loop = machine->loop,
