@@ -2,6 +2,7 @@
 #include "block.h"
 
 #include "base/cleanup.h"
+#include "qcow2.h"
 
 int block_open(const struct disk_config *config, struct loop *loop, struct block **ret, struct err *err)
 {
@@ -15,9 +16,9 @@ int block_open(const struct disk_config *config, struct loop *loop, struct block
 	case DISK_RAW:
 		return block_raw_open(&spec, loop, ret, err);
 	case DISK_QCOW2:
-		break;
+		return qcow2_open(config, loop, ret, err);
 	}
-	return err_set(err, -EOPNOTSUPP, "%s: qcow2 images cannot be opened", config->path);
+	return err_set(err, -EINVAL, "%s: format %d", config->path, (int)config->format);
 }
 
 void block_close(struct block *block)

@@ -1,0 +1,465 @@
+/*
+ * A guest that writes to a disk at random and knows, sector by sector, what it must read.
+ *
+ * Every sector holds one number 64 times: the version that was written there, and the sector. Version 0 is
+ * zeros. The guest never has two requests on one sector at a time, so that the versions of a sector have an
+ * order.
+ */
+#ifndef AERIE_TESTS_DEVICES_QCOW2_RIG_H
+#define AERIE_TESTS_DEVICES_QCOW2_RIG_H
+
+#include "../../devices/backend/qcow2.h"
+#include "base/cleanup.h"
+#include "harness.h"
+
+#include <stdarg.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+enum { SECTOR = 512, GUEST_DEPTH = 16, GUEST_IOVS = 5 };
+
+/* ---- the world outside ---- */
+
+static inline int shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static inline int shell(const char *fmt, ...)
+{
+	char command[2048];
+	va_list ap;
+	va_start(ap, fmt);
+	int n = vsnprintf(command, sizeof(command), fmt, ap);
+	va_end(ap);
+	if (n >= (int)sizeof(command))
+		abort();
+	int status = system(command); /* NOLINT(cert-env33-c): a test */
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static inline void need_qemu_img(void)
+{
+	if (shell("qemu-img --version >/dev/null 2>&1") == 0)
+		return;
+	(void)printf("qemu-img is not installed (scripts/deps test)\n");
+	exit(TEST_SKIP);
+}
+
+/* As TEST_MAIN, for what needs qemu-img and leaves files. */
+#define QCOW2_TEST_MAIN(suite_name, ...)                                                                     \
+	int main(void)                                                                                       \
+	{                                                                                                    \
+		const TTest *const tests[] = {__VA_ARGS__};                                                  \
+		need_qemu_img();                                                                             \
+		int res = harness_run(suite_name, tests, sizeof(tests) / sizeof(tests[0]));                  \
+		remove_folder();                                                                             \
+		return res;                                                                                  \
+	}
+
+/* The folder of this program's files, under TMPDIR; removed by remove_folder. */
+static inline const char *test_folder(void)
+{
+	static char folder[256];
+	if (!folder[0]) {
+		const char *tmp = getenv("TMPDIR");
+		(void)snprintf(folder, sizeof(folder), "%s/qcow2-XXXXXX", tmp ? tmp : "/tmp");
+		if (!mkdtemp(folder))
+			abort();
+	}
+	return folder;
+}
+
+static inline void remove_folder(void)
+{
+	(void)shell("rm -rf '%s'", test_folder());
+}
+
+/* 0 clean, 3 leaks, 2 errors. */
+static inline int check_image(const char *name)
+{
+	int res = shell("qemu-img check -q -f qcow2 '%s/%s' >'%s/check.log' 2>&1", test_folder(), name,
+			test_folder());
+	if (res != 0 && res != 3)
+		(void)shell("head -20 '%s/check.log'", test_folder());
+	return res;
+}
+
+static inline uint64_t number_from_env(const char *name, uint64_t otherwise)
+{
+	const char *text = getenv(name);
+	return text ? strtoull(text, NULL, 0) : otherwise;
+}
+
+/* xorshift64* */
+static inline uint64_t next_random(uint64_t *seed)
+{
+	*seed ^= *seed >> 12;
+	*seed ^= *seed << 25;
+	*seed ^= *seed >> 27;
+	return *seed * UINT64_C(0x2545f4914f6cdd1d);
+}
+
+static inline uint64_t random_below(uint64_t *seed, uint64_t limit)
+{
+	return (next_random(seed) >> 16) % limit;
+}
+
+/* ---- sectors ---- */
+
+static inline void stamp_sector(uint8_t *data, uint32_t version, uint64_t sector)
+{
+	uint64_t word = version ? (uint64_t)version << 32 | (uint32_t)sector : 0;
+	for (int i = 0; i < SECTOR / 8; i++)
+		memcpy(data + (ptrdiff_t)i * 8, &word, 8);
+}
+
+/* The version that the sector holds; UINT32_MAX: a mix, or another sector's. */
+static inline uint32_t sector_version(const uint8_t *data, uint64_t sector)
+{
+	uint64_t word;
+	memcpy(&word, data, 8);
+	if (memcmp(data, data + 8, SECTOR - 8) != 0)
+		return UINT32_MAX;
+	if (word == 0)
+		return 0;
+	return (uint32_t)word == (uint32_t)sector ? (uint32_t)(word >> 32) : UINT32_MAX;
+}
+
+/* ---- the guest ---- */
+
+struct version {
+	uint32_t number;
+	bool failed;		  /* may be there or not, or half */
+	uint64_t submitted, done; /* by the guest's clock; done UINT64_MAX: not yet */
+	struct version *older;
+};
+
+struct guest;
+
+struct guest_op {
+	struct guest *guest;
+	struct block_request request;
+	struct iovec iov[GUEST_IOVS];
+	uint8_t *data;
+	size_t data_bytes;
+	bool busy;
+	bool rereads; /* what a discard left */
+	uint64_t first, count;
+	uint64_t submitted;
+};
+
+struct guest {
+	struct loop *loop;
+	struct block *block;
+	uint64_t sectors;
+	uint64_t seed;
+	uint64_t cluster_sectors; /* 0: no aligned requests */
+	bool whole_discards;	  /* only of whole clusters: they read as zeros then */
+	bool no_discards;
+	uint64_t *clock; /* shared with the disk below */
+	uint64_t own_clock;
+	struct version **versions; /* of each sector, the newest first */
+	uint32_t next_version;
+	unsigned to_do, in_flight, errors;
+	uint64_t flushed; /* when the last flush that succeeded was submitted */
+	uint64_t flush_done;
+	unsigned flush_every; /* one of so many requests; 0: never */
+	struct guest_op ops[GUEST_DEPTH];
+};
+
+static inline void guest_init(struct guest *guest, uint64_t bytes, uint64_t seed)
+{
+	*guest = (struct guest){.sectors = bytes / SECTOR,
+				.seed = seed * 2654435761U + 1,
+				.next_version = 2,
+				.flush_every = 10,
+				.cluster_sectors = 128};
+	guest->clock = &guest->own_clock;
+	guest->versions = calloc(guest->sectors, sizeof(struct version *));
+	ck_assert_ptr_nonnull(guest->versions);
+	struct err err = ERR_INIT;
+	ck_assert_msg(loop_create(64, &guest->loop, &err) == 0, "%s", err.text);
+}
+
+static inline void guest_finish(struct guest *guest)
+{
+	for (uint64_t i = 0; i < guest->sectors; i++) {
+		for (struct version *v = guest->versions[i]; v;) {
+			struct version *older = v->older;
+			free(v);
+			v = older;
+		}
+	}
+	for (int i = 0; i < GUEST_DEPTH; i++)
+		free(guest->ops[i].data);
+	free(guest->versions);
+	loop_destroy(guest->loop);
+}
+
+static inline uint32_t current_version(const struct guest *guest, uint64_t sector)
+{
+	return guest->versions[sector] ? guest->versions[sector]->number : 0;
+}
+
+/* May the sector hold this, if the world ended at `at`? */
+static inline bool may_hold(const struct guest *guest, uint64_t sector, uint32_t number, uint64_t at,
+			    uint64_t flushed)
+{
+	for (const struct version *v = guest->versions[sector]; v; v = v->older) {
+		if (v->submitted > at)
+			continue;
+		if (v->number == number || v->failed)
+			return true;
+		if (v->done <= flushed)
+			return false;
+	}
+	return number == 0;
+}
+
+static inline void push_version(struct guest *guest, uint64_t sector, uint32_t number)
+{
+	struct version *v = calloc(1, sizeof(*v));
+	ck_assert_ptr_nonnull(v);
+	*v = (struct version){.number = number,
+			      .submitted = *guest->clock,
+			      .done = UINT64_MAX,
+			      .older = guest->versions[sector]};
+	guest->versions[sector] = v;
+}
+
+/* All of the disk is already this: version 1, or zeros. */
+static inline void guest_starts_with(struct guest *guest, uint64_t sectors, uint32_t number)
+{
+	for (uint64_t i = 0; i < sectors && i < guest->sectors; i++) {
+		push_version(guest, i, number);
+		guest->versions[i]->done = 0;
+	}
+}
+
+static inline void check_read(struct guest *guest, const struct guest_op *op)
+{
+	for (uint64_t i = 0; i < op->count; i++) {
+		uint64_t sector = op->first + i;
+		uint32_t found = sector_version(op->data + i * SECTOR, sector);
+		struct version *v = guest->versions[sector];
+		if (v && v->failed)
+			continue;
+		if (op->rereads && found == 0 && current_version(guest, sector) != 0) {
+			push_version(guest, sector, 0);
+			guest->versions[sector]->done = *guest->clock;
+			continue;
+		}
+		ck_assert_msg(found == current_version(guest, sector),
+			      "sector %llu: read version %u, wrote %u", (unsigned long long)sector, found,
+			      current_version(guest, sector));
+	}
+}
+
+static inline void guest_go(struct guest *guest);
+
+static inline void set_iov(struct guest_op *op)
+{
+	size_t bytes = (size_t)op->count * SECTOR;
+	unsigned n = (unsigned)random_below(&op->guest->seed, GUEST_IOVS) + 1;
+	size_t at = 0;
+	if (op->data_bytes < bytes) {
+		free(op->data);
+		op->data = malloc(bytes);
+		ck_assert_ptr_nonnull(op->data);
+		op->data_bytes = bytes;
+	}
+	for (unsigned i = 0; i < n; i++) {
+		size_t len = i == n - 1 ? bytes - at : bytes / n / SECTOR * SECTOR;
+		op->iov[i] = (struct iovec){op->data + at, len};
+		at += len;
+	}
+	op->request.iov = op->iov;
+	op->request.iov_count = n;
+	op->request.bytes = bytes;
+}
+
+static inline bool changes(enum block_command command)
+{
+	return command == BLOCK_WRITE || command == BLOCK_WRITE_ZEROES;
+}
+
+static inline void op_done(struct block_request *request, int res)
+{
+	struct guest_op *op = container_of(request, struct guest_op, request);
+	struct guest *guest = op->guest;
+	bool discard = request->command == BLOCK_DISCARD;
+	++*guest->clock;
+	guest->errors += res < 0;
+	for (uint64_t i = 0; i < op->count; i++) {
+		struct version *v = guest->versions[op->first + i];
+		if (changes(request->command) || (discard && guest->whole_discards)) {
+			v->done = *guest->clock;
+			v->failed = res < 0;
+		}
+	}
+	if (request->command == BLOCK_READ && res == 0)
+		check_read(guest, op);
+	if (request->command == BLOCK_FLUSH && res == 0 && op->submitted > guest->flushed) {
+		guest->flushed = op->submitted;
+		guest->flush_done = *guest->clock;
+	}
+	if (discard && res == 0 && !guest->whole_discards) {
+		op->rereads = true;
+		op->request = (struct block_request){
+			.command = BLOCK_READ, .offset = op->first * SECTOR, .done = op_done};
+		set_iov(op);
+		block_submit(guest->block, &op->request);
+		return;
+	}
+	op->busy = false;
+	guest->in_flight--;
+	guest_go(guest);
+}
+
+/* A range that nobody else is at; false: no luck. */
+static inline bool choose_range(struct guest *guest, struct guest_op *op)
+{
+	uint64_t *seed = &guest->seed;
+	op->first = random_below(seed, guest->sectors);
+	op->count = random_below(seed, 16) + 1;
+	uint64_t kind = random_below(seed, 8);
+	uint64_t cluster = guest->cluster_sectors;
+	if (kind == 0)
+		op->count = random_below(seed, 400) + 1;
+	if ((kind == 1 || op->request.command == BLOCK_DISCARD) && cluster) {
+		op->first -= op->first % cluster;
+		op->count = cluster * (random_below(seed, 4) + 1);
+	}
+	if (op->count > guest->sectors - op->first)
+		op->count = guest->sectors - op->first;
+	for (int i = 0; i < GUEST_DEPTH; i++) {
+		const struct guest_op *other = &guest->ops[i];
+		if (other->busy && op->first < other->first + other->count &&
+		    other->first < op->first + op->count)
+			return false;
+	}
+	return true;
+}
+
+static inline enum block_command choose_command(struct guest *guest)
+{
+	static const enum block_command some[] = {BLOCK_READ,  BLOCK_READ,    BLOCK_READ,
+						  BLOCK_WRITE, BLOCK_WRITE,   BLOCK_WRITE,
+						  BLOCK_WRITE, BLOCK_DISCARD, BLOCK_WRITE_ZEROES};
+	if (guest->flush_every && random_below(&guest->seed, guest->flush_every) == 0)
+		return BLOCK_FLUSH;
+	enum block_command command = some[random_below(&guest->seed, ARRAY_LEN(some))];
+	return command == BLOCK_DISCARD && guest->no_discards ? BLOCK_WRITE : command;
+}
+
+static inline void start_op(struct guest *guest, struct guest_op *op)
+{
+	op->guest = guest;
+	op->rereads = false;
+	op->request = (struct block_request){.command = choose_command(guest), .done = op_done};
+	struct block_request *request = &op->request;
+	op->first = op->count = 0;
+	if (request->command != BLOCK_FLUSH && !choose_range(guest, op)) {
+		op->count = 0;
+		request->command = BLOCK_FLUSH;
+		if (!guest->flush_every)
+			return;
+	}
+	op->submitted = ++*guest->clock;
+	request->offset = op->first * SECTOR;
+	request->bytes = op->count * SECTOR;
+	request->unmap = random_below(&guest->seed, 2);
+	request->fua = changes(request->command) && random_below(&guest->seed, 16) == 0;
+	bool zeroes = request->command == BLOCK_WRITE_ZEROES ||
+		      (request->command == BLOCK_DISCARD && guest->whole_discards);
+	if (request->command == BLOCK_READ || request->command == BLOCK_WRITE)
+		set_iov(op);
+	uint32_t number = zeroes ? 0 : guest->next_version++;
+	for (uint64_t i = 0; i < op->count; i++) {
+		if (request->command == BLOCK_WRITE)
+			stamp_sector(op->data + i * SECTOR, number, op->first + i);
+		if (request->command == BLOCK_WRITE || zeroes)
+			push_version(guest, op->first + i, number);
+	}
+	op->busy = true;
+	guest->in_flight++;
+	block_submit(guest->block, request);
+}
+
+static inline void guest_go(struct guest *guest)
+{
+	for (int i = 0; i < GUEST_DEPTH && guest->to_do; i++) {
+		if (!guest->ops[i].busy) {
+			guest->to_do--;
+			start_op(guest, &guest->ops[i]);
+		}
+	}
+	if (guest->in_flight == 0)
+		loop_quit(guest->loop);
+}
+
+static inline void guest_run(struct guest *guest, unsigned requests)
+{
+	guest->to_do = requests;
+	guest_go(guest);
+	ck_assert_int_eq(loop_run(guest->loop), 0);
+	ck_assert_uint_eq(guest->in_flight, 0);
+}
+
+struct wait {
+	struct block_request request;
+	struct loop *loop;
+	int res;
+};
+
+static inline void wait_done(struct block_request *request, int res)
+{
+	struct wait *wait = container_of(request, struct wait, request);
+	wait->res = res;
+	loop_quit(wait->loop);
+}
+
+/* One request, done when this returns. */
+static inline int do_request(struct loop *loop, struct block *block, enum block_command command, void *data,
+			     uint64_t offset, uint64_t bytes)
+{
+	struct iovec iov = {data, (size_t)bytes};
+	struct wait wait = {.loop = loop,
+			    .request = {.command = command,
+					.offset = offset,
+					.bytes = bytes,
+					.iov = data ? &iov : NULL,
+					.iov_count = data ? 1 : 0,
+					.done = wait_done}};
+	block_submit(block, &wait.request);
+	ck_assert_int_eq(loop_run(loop), 0);
+	return wait.res;
+}
+
+/* Every sector, read through the backend. */
+static inline void guest_read_all(struct guest *guest)
+{
+	enum { AT_ONCE = 1024 };
+	static uint8_t data[AT_ONCE * SECTOR];
+	for (uint64_t at = 0; at < guest->sectors; at += AT_ONCE) {
+		uint64_t n = guest->sectors - at < AT_ONCE ? guest->sectors - at : AT_ONCE;
+		ck_assert_int_eq(
+			do_request(guest->loop, guest->block, BLOCK_READ, data, at * SECTOR, n * SECTOR), 0);
+		const struct guest_op all = {.data = data, .first = at, .count = n};
+		check_read(guest, &all);
+	}
+}
+
+/* A raw file of what the guest must see, or of version 1 everywhere. */
+static inline void write_raw(const struct guest *guest, const char *name, bool start)
+{
+	char path[512];
+	uint8_t data[SECTOR];
+	(void)snprintf(path, sizeof(path), "%s/%s", test_folder(), name);
+	FILE *file = fopen(path, "we");
+	ck_assert_ptr_nonnull(file);
+	for (uint64_t i = 0; i < guest->sectors; i++) {
+		stamp_sector(data, start ? 1 : current_version(guest, i), i);
+		ck_assert_uint_eq(fwrite(data, SECTOR, 1, file), 1);
+	}
+	ck_assert_int_eq(fclose(file), 0);
+}
+
+#endif

@@ -1,0 +1,86 @@
+/* qcow2 against qemu-img: what one writes the other reads, with every kind of image. */
+#include "qcow2_rig.h"
+
+enum { DISK_BYTES = 8 << 20 };
+
+static struct block *open_file(struct loop *loop, const char *name, bool read_only)
+{
+	static char path[512];
+	(void)snprintf(path, sizeof(path), "%s/%s", test_folder(), name);
+	const struct disk_config config = {.path = path,
+					   .format = DISK_QCOW2,
+					   .read_only = read_only,
+					   .discard = true,
+					   .block_size = 512};
+	struct block *block = NULL;
+	struct err err = ERR_INIT;
+	ck_assert_msg(block_open(&config, loop, &block, &err) == 0, "%s", err.text);
+	return block;
+}
+
+struct shape {
+	const char *options; /* of qemu-img create -o */
+	uint64_t cluster_bytes;
+	const char *backing; /* format, or NULL */
+};
+
+static const struct shape shapes[] = {
+	{"cluster_size=65536", 65536, NULL},
+	{"cluster_size=512", 512, NULL},
+	{"cluster_size=4096,refcount_bits=1", 4096, NULL},
+	{"cluster_size=2M", 2 << 20, NULL},
+	{"cluster_size=65536,compat=0.10", 65536, NULL},
+	{"cluster_size=4096,compat=0.10", 4096, "raw"},
+	{"cluster_size=65536", 65536, "raw"},
+	{"cluster_size=16384", 16384, "qcow2"},
+	{"cluster_size=512,refcount_bits=64", 512, "raw"},
+	{"cluster_size=32768,preallocation=metadata", 32768, NULL},
+	{"cluster_size=65536,lazy_refcounts=on", 65536, NULL},
+};
+
+static void random_writes_on(const struct shape *shape, uint64_t seed)
+{
+	struct guest guest;
+	char backing[256] = "";
+	guest_init(&guest, DISK_BYTES, seed);
+	guest.cluster_sectors = shape->cluster_bytes / SECTOR;
+	const char *folder = test_folder();
+	if (shape->backing) {
+		/* Shorter than the disk: zeros follow. */
+		guest_starts_with(&guest, guest.sectors * 3 / 4 + 3, 1);
+		write_raw(&guest, "base.raw", false);
+		ck_assert_int_eq(shell("cd '%s' && truncate -s %llu base.raw && qemu-img convert -f raw -O "
+				       "%s base.raw base",
+				       folder, (unsigned long long)(guest.sectors * 3 / 4 + 3) * SECTOR,
+				       shape->backing),
+				 0);
+		(void)snprintf(backing, sizeof(backing), "-b base -F %s", shape->backing);
+	}
+	ck_assert_int_eq(shell("cd '%s' && qemu-img create -q -f qcow2 -o %s %s disk.qcow2 %d", folder,
+			       shape->options, backing, DISK_BYTES),
+			 0);
+	for (int round = 0; round < 2; round++) {
+		guest.block = open_file(guest.loop, "disk.qcow2", false);
+		guest_run(&guest, 400);
+		ck_assert_uint_eq(guest.errors, 0);
+		guest_read_all(&guest);
+		block_close(guest.block);
+		ck_assert_msg(check_image("disk.qcow2") == 0, "%s %s: qemu-img check", shape->options,
+			      shape->backing ? shape->backing : "");
+		write_raw(&guest, "shadow.raw", false);
+		ck_assert_int_eq(
+			shell("cd '%s' && qemu-img compare -q -f qcow2 -F raw disk.qcow2 shadow.raw", folder),
+			0);
+	}
+	guest_finish(&guest);
+}
+
+START_TEST(random_writes_leave_what_qemu_img_reads)
+{
+	uint64_t seed = number_from_env("QCOW2_SEED", 1);
+	for (size_t i = 0; i < ARRAY_LEN(shapes); i++)
+		random_writes_on(&shapes[i], seed + i);
+}
+END_TEST
+
+QCOW2_TEST_MAIN("qcow2_images", random_writes_leave_what_qemu_img_reads)
