@@ -11,6 +11,7 @@ extern const struct device_class debug_class;
 extern const struct device_class disk_class;
 extern const struct device_class i8042_class;
 extern const struct device_class balloon_class;
+extern const struct device_class net_class;
 extern const struct device_class pmem_class;
 extern const struct device_class reset_class;
 extern const struct device_class rng_class;

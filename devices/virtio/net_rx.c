@@ -1,0 +1,395 @@
+/* Packets to the guest (VIRTIO 1.3, 5.1.6.3, 5.1.6.4); struct net_rx says how. */
+#include "net.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { LARGE_PACKETS = 256, BATCH_FIRST = 4 };
+enum { HEADER_FLAGS_OFFSET = 0, HEADER_NUM_BUFFERS_OFFSET = 10 };
+
+static unsigned queue_index(const struct net_rx *rx)
+{
+	return 2 * rx->pair;
+}
+
+/* ---- buffers ---- */
+
+static void buffers_add(struct net_buffers *list, struct net_buffer *buffer)
+{
+	buffer->next = NULL;
+	if (list->first)
+		list->last->next = buffer;
+	else
+		list->first = buffer;
+	list->last = buffer;
+}
+
+static struct net_buffer *buffers_take(struct net_buffers *list)
+{
+	struct net_buffer *buffer = list->first;
+	if (buffer)
+		list->first = buffer->next;
+	return buffer;
+}
+
+static void buffers_move(struct net_buffers *to, struct net_buffers *from)
+{
+	struct net_buffer *buffer;
+	while ((buffer = buffers_take(from)))
+		buffers_add(to, buffer);
+}
+
+static void forget_buffer(struct net_rx *rx, struct net_buffer *buffer)
+{
+	rx->desc_held -= buffer->chain.desc_count;
+	if (buffer->chain.iov != buffer->inline_iov)
+		free(buffer->chain.iov);
+	buffer->chain.iov = NULL;
+}
+
+/* The chain that was popped gets a place of its own, with those of its buffers that we may write. */
+static struct net_buffer *keep_chain(struct net_rx *rx, const struct virtq_chain *chain)
+{
+	struct net_buffer *buffer = &rx->heads[chain->head];
+	size_t bytes = chain->write_count * sizeof(struct iovec);
+	struct iovec *iov =
+		chain->write_count <= NET_RX_INLINE_IOVS ? buffer->inline_iov : (struct iovec *)malloc(bytes);
+	if (!iov)
+		return NULL;
+	memcpy(iov, chain->iov + chain->read_count, bytes);
+	buffer->chain = *chain;
+	buffer->chain.iov = iov;
+	buffer->chain.read_count = 0;
+	buffer->chain.read_bytes = 0;
+	rx->desc_held += chain->desc_count;
+	return buffer;
+}
+
+/* A chain to write to: one that we have, or the guest's next. NULL: none, or the guest has broken a rule. */
+static struct net_buffer *take_buffer(struct net_rx *rx)
+{
+	struct virtq_chain chain = {.iov = rx->popped, .iov_max = VIRTQ_SIZE_MAX};
+	struct net_buffer *buffer = buffers_take(&rx->spare);
+	if (buffer || rx->net->broken)
+		return buffer;
+	int got = virtq_pop(rx->vq, &chain);
+	if (got == 0)
+		return NULL;
+	if (got > 0 && chain.write_bytes >= NET_HEADER_BYTES && (buffer = keep_chain(rx, &chain)))
+		return buffer;
+	if (got > 0)
+		(void)virtq_push(rx->vq, &chain, 0);
+	net_break(rx->net, got < 0 ? rx->vq->why
+			   : chain.write_bytes < NET_HEADER_BYTES
+				   ? "a receive buffer without room for a header"
+				   : strerror(ENOMEM));
+	return NULL;
+}
+
+/*
+ * Back to the guest, unused. What was popped last can be put back as if it had never been; a chain with used
+ * ones behind it cannot, and comes back with nothing in it, which drivers count as a runt.
+ */
+static void return_spare(struct net_rx *rx)
+{
+	bool returned = true;
+	while (returned && rx->spare.first) {
+		struct net_buffers rest = {NULL, NULL};
+		struct net_buffer *buffer;
+		returned = false;
+		while ((buffer = buffers_take(&rx->spare))) {
+			if (virtq_unpop(rx->vq, &buffer->chain) == 0) {
+				forget_buffer(rx, buffer);
+				returned = true;
+			} else {
+				buffers_add(&rest, buffer);
+			}
+		}
+		rx->spare = rest;
+	}
+	struct net_buffer *buffer;
+	while ((buffer = buffers_take(&rx->spare))) {
+		(void)virtq_push(rx->vq, &buffer->chain, 0);
+		forget_buffer(rx, buffer);
+	}
+	virtio_interrupt(rx->net->base.virtio, queue_index(rx));
+}
+
+/* ---- reading ---- */
+
+static void add_to_slot(struct net_rx_slot *slot, struct net_packet *packet, struct net_buffer *buffer,
+			unsigned iov_count)
+{
+	for (unsigned i = 0; i < iov_count; i++) {
+		packet->iov[packet->count++] = buffer->chain.iov[i];
+		slot->iov_bytes += buffer->chain.iov[i].iov_len;
+	}
+	slot->room += buffer->chain.write_bytes;
+	buffers_add(&slot->buffers, buffer);
+}
+
+/* Chains and spill for one packet; false: there is no chain, or no more place. */
+static bool fill_slot(struct net_rx *rx, unsigned index, struct iovec *iov, unsigned iov_left)
+{
+	struct net_rx_slot *slot = &rx->slots[index];
+	struct net_packet *packet = &rx->packets[index];
+	size_t want = rx->large && rx->net->features & NET_F_MRG_RXBUF ? NET_PACKET_MAX : 1;
+	*slot = (struct net_rx_slot){.room = 0};
+	*packet = (struct net_packet){.iov = iov};
+	while (slot->room < want) {
+		struct net_buffer *buffer = take_buffer(rx);
+		if (!buffer)
+			break;
+		unsigned count = buffer->chain.write_count;
+		if (packet->count + count + 1 > iov_left) {
+			if (packet->count || index) { /* first of all the next time */
+				buffers_add(&rx->spare, buffer);
+				break;
+			}
+			count = iov_left - 1; /* the rest by way of the spill */
+			want = 1;
+		}
+		add_to_slot(slot, packet, buffer, count);
+	}
+	if (!slot->room)
+		return false;
+	packet->iov[packet->count++] = (struct iovec){.iov_base = rx->spill + (size_t)index * NET_PACKET_MAX,
+						      .iov_len = NET_PACKET_MAX};
+	return true;
+}
+
+/* True: reading; false: no room, the guest's next doorbell tells. */
+static bool start_reading(struct net_rx *rx)
+{
+	unsigned most = rx->large ? 1 : rx->batch, used = 0;
+	rx->count = rx->at = 0;
+	do {
+		while (rx->count < most && fill_slot(rx, rx->count, rx->iov + used, NET_RX_IOVS - used))
+			used += rx->packets[rx->count++].count;
+	} while (rx->count == 0 && !rx->net->broken && virtq_enable_doorbell(rx->vq));
+	if (rx->count == 0 || rx->net->broken)
+		return false;
+	rx->state = NET_RX_READING;
+	net_receive(rx->net->backend, rx->pair, rx->packets, rx->count);
+	return true;
+}
+
+/* ---- delivering ---- */
+
+static void drop(struct net_rx *rx, unsigned index)
+{
+	buffers_move(&rx->spare, &rx->slots[index].buffers);
+	rx->slots[index].room = 0;
+}
+
+static size_t copy_out(const struct net_packet *packet, size_t offset, uint8_t *dst, size_t len)
+{
+	const struct virtq_chain chain = {.iov = packet->iov, .read_count = (uint16_t)packet->count};
+	return virtq_chain_read(&chain, offset, dst, len);
+}
+
+/* What the guest wants to see; the frame is looked at where it was read to. */
+static bool wanted(const struct net *net, const struct net_packet *packet)
+{
+	uint8_t mac[NET_MAC_BYTES] = {0};
+	if (packet->bytes < NET_HEADER_BYTES + NET_ETHERNET_BYTES || !net_link(net))
+		return false;
+	if (!(net->features & NET_F_CTRL_RX) || net->guest.promisc)
+		return true;
+	(void)copy_out(packet, NET_HEADER_BYTES, mac, sizeof(mac));
+	return net_filter_passes(net, mac);
+}
+
+enum room { ROOM_ENOUGH, ROOM_LATER, ROOM_NEVER };
+
+/* A packet that is longer than its chains gets more of them (5.1.6.3.1). */
+static enum room make_room(struct net_rx *rx, struct net_rx_slot *slot, size_t bytes)
+{
+	if (slot->room >= bytes)
+		return ROOM_ENOUGH;
+	if (!(rx->net->features & NET_F_MRG_RXBUF))
+		return ROOM_NEVER;
+	rx->large = LARGE_PACKETS;
+	while (slot->room < bytes) {
+		struct net_buffer *buffer = take_buffer(rx);
+		if (buffer) {
+			slot->room += buffer->chain.write_bytes;
+			buffers_add(&slot->buffers, buffer);
+		} else if (rx->net->broken) {
+			return ROOM_LATER;
+		} else if (rx->desc_held >= rx->vq->setup.size) {
+			return ROOM_NEVER; /* the guest has no descriptor left to give */
+		} else if (!virtq_enable_doorbell(rx->vq)) {
+			return ROOM_LATER;
+		}
+	}
+	return ROOM_ENOUGH;
+}
+
+static void write_to(struct net_buffers *buffers, size_t offset, const void *data, size_t len)
+{
+	const uint8_t *src = data;
+	for (struct net_buffer *buffer = buffers->first; buffer && len; buffer = buffer->next) {
+		if (offset >= buffer->chain.write_bytes) {
+			offset -= buffer->chain.write_bytes;
+			continue;
+		}
+		size_t part = virtq_chain_write(&buffer->chain, offset, src, len);
+		src += part;
+		len -= part;
+		offset = 0;
+	}
+}
+
+/* The kernel has written the header but for num_buffers; flags only mean something to who asked for them. */
+static void finish_header(const struct net *net, struct net_buffers *buffers, uint16_t num_buffers)
+{
+	static const uint8_t none[HEADER_NUM_BUFFERS_OFFSET];
+	if (!(net->features & NET_F_GUEST_CSUM))
+		write_to(buffers, HEADER_FLAGS_OFFSET, none, sizeof(none));
+	write_to(buffers, HEADER_NUM_BUFFERS_OFFSET, &num_buffers, sizeof(num_buffers));
+}
+
+/* All of a packet's chains at once; what it does not need is spare. */
+static void give_packet(struct net_rx *rx, struct net_rx_slot *slot, const struct net_packet *packet)
+{
+	struct virtq_used used[VIRTQ_SIZE_MAX];
+	uint16_t count = 0;
+	size_t left = packet->bytes;
+	for (struct net_buffer *at = slot->buffers.first; left; at = at->next) {
+		size_t part = left < at->chain.write_bytes ? left : at->chain.write_bytes;
+		used[count++] = (struct virtq_used){.chain = &at->chain, .written = (uint32_t)part};
+		left -= part;
+	}
+	finish_header(rx->net, &slot->buffers, count);
+	(void)virtq_push_together(rx->vq, used, count); /* a broken queue is seen by whoever pops next */
+	for (; count > 0; count--)
+		forget_buffer(rx, buffers_take(&slot->buffers));
+	drop(rx, (unsigned)(slot - rx->slots));
+	rx->net->counts.rx_packets++;
+	rx->net->counts.rx_bytes += packet->bytes - NET_HEADER_BYTES;
+	if (packet->bytes > slot->iov_bytes || rx->large == 0)
+		return;
+	rx->large--;
+}
+
+/* False: not now. */
+static bool deliver_one(struct net_rx *rx, unsigned index)
+{
+	struct net_rx_slot *slot = &rx->slots[index];
+	const struct net_packet *packet = &rx->packets[index];
+	if (packet->bytes == 0) {
+		rx->drained = true;
+		drop(rx, index);
+		return true;
+	}
+	bool drops = packet->bytes > NET_PACKET_MAX || !wanted(rx->net, packet);
+	if (!drops && !slot->paid && !ratelimit_take(&rx->limit, packet->bytes - NET_HEADER_BYTES))
+		return false;
+	slot->paid = true;
+	enum room room = drops ? ROOM_NEVER : make_room(rx, slot, packet->bytes);
+	if (room == ROOM_LATER)
+		return false;
+	if (room == ROOM_NEVER) {
+		rx->net->counts.rx_dropped++;
+		drop(rx, index);
+		return true;
+	}
+	if (packet->bytes > slot->iov_bytes)
+		write_to(&slot->buffers, slot->iov_bytes, rx->spill + (size_t)index * NET_PACKET_MAX,
+			 packet->bytes - slot->iov_bytes);
+	give_packet(rx, slot, packet);
+	return true;
+}
+
+/* False: the rest has to wait for buffers, or for the rate limit. */
+static bool deliver(struct net_rx *rx)
+{
+	unsigned before = rx->at;
+	while (rx->at < rx->count && deliver_one(rx, rx->at))
+		rx->at++;
+	if (rx->at > before)
+		virtio_interrupt(rx->net->base.virtio, queue_index(rx));
+	return rx->at == rx->count;
+}
+
+void net_rx_received(struct net_rx *rx)
+{
+	unsigned got = 0;
+	for (unsigned i = 0; i < rx->count; i++)
+		got += rx->packets[i].bytes > 0;
+	if (got == rx->count)
+		rx->batch = 2 * rx->batch < NET_RX_BATCH ? 2 * rx->batch : NET_RX_BATCH;
+	else if (!rx->large)
+		rx->batch = got + 1;
+	rx->drained = false;
+	rx->state = NET_RX_IDLE;
+	net_rx_run(rx);
+}
+
+void net_rx_run(struct net_rx *rx)
+{
+	if (!rx->vq || rx->net->broken || rx->state == NET_RX_READING || rx->state == NET_RX_WAITING)
+		return;
+	if (rx->at < rx->count && !deliver(rx))
+		return;
+	if (rx->drained) {
+		rx->drained = false;
+		rx->state = NET_RX_WAITING;
+		net_wait(rx->net->backend, rx->pair);
+		return;
+	}
+	(void)start_reading(rx);
+}
+
+/* ---- life ---- */
+
+static void limit_ready(void *owner)
+{
+	net_rx_run(owner);
+}
+
+static void free_memory(struct net_rx *rx)
+{
+	free(take_ptr(rx->heads));
+	free(take_ptr(rx->packets));
+	free(take_ptr(rx->slots));
+	free(take_ptr(rx->spill));
+	free(take_ptr(rx->iov));
+	free(take_ptr(rx->popped));
+}
+
+int net_rx_start(struct net_rx *rx, struct virtq *vq)
+{
+	rx->heads = calloc(vq->setup.size, sizeof(*rx->heads));
+	rx->packets = calloc(NET_RX_BATCH, sizeof(*rx->packets));
+	rx->slots = calloc(NET_RX_BATCH, sizeof(*rx->slots));
+	rx->spill = malloc((size_t)NET_RX_BATCH * NET_PACKET_MAX); /* costs nothing until it is used */
+	rx->iov = calloc(NET_RX_IOVS, sizeof(*rx->iov));
+	rx->popped = calloc(VIRTQ_SIZE_MAX, sizeof(*rx->popped));
+	if (!rx->heads || !rx->packets || !rx->slots || !rx->spill || !rx->iov || !rx->popped) {
+		free_memory(rx);
+		return -ENOMEM;
+	}
+	ratelimit_init(&rx->limit, &rx->net->config->rate, virtio_loop(rx->net->base.virtio), limit_ready,
+		       rx);
+	rx->state = NET_RX_IDLE;
+	rx->count = rx->at = rx->large = 0;
+	rx->desc_held = 0;
+	rx->drained = false;
+	rx->batch = BATCH_FIRST;
+	rx->vq = vq;
+	return 0;
+}
+
+void net_rx_stop(struct net_rx *rx)
+{
+	if (!rx->vq)
+		return;
+	ratelimit_finish(&rx->limit);
+	for (unsigned i = 0; i < rx->count; i++)
+		buffers_move(&rx->spare, &rx->slots[i].buffers);
+	return_spare(rx);
+	free_memory(rx);
+	rx->vq = NULL;
+}
