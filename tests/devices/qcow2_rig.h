@@ -127,8 +127,13 @@ static inline uint32_t sector_version(const uint8_t *data, uint64_t sector)
 struct version {
 	uint32_t number;
 	bool failed;		  /* may be there or not, or half */
+	bool fua;		  /* is durable when it is done */
 	uint64_t submitted, done; /* by the guest's clock; done UINT64_MAX: not yet */
 	struct version *older;
+};
+
+struct guest_flush {
+	uint64_t submitted, done;
 };
 
 struct guest;
@@ -158,8 +163,8 @@ struct guest {
 	struct version **versions; /* of each sector, the newest first */
 	uint32_t next_version;
 	unsigned to_do, in_flight, errors;
-	uint64_t flushed; /* when the last flush that succeeded was submitted */
-	uint64_t flush_done;
+	struct guest_flush *flushes; /* that succeeded */
+	size_t flush_count;
 	unsigned flush_every; /* one of so many requests; 0: never */
 	struct guest_op ops[GUEST_DEPTH];
 };
@@ -190,6 +195,7 @@ static inline void guest_finish(struct guest *guest)
 	for (int i = 0; i < GUEST_DEPTH; i++)
 		free(guest->ops[i].data);
 	free(guest->versions);
+	free(guest->flushes);
 	loop_destroy(guest->loop);
 }
 
@@ -207,7 +213,7 @@ static inline bool may_hold(const struct guest *guest, uint64_t sector, uint32_t
 			continue;
 		if (v->number == number || v->failed)
 			return true;
-		if (v->done <= flushed)
+		if (v->done <= flushed || (v->fua && v->done <= at))
 			return false;
 	}
 	return number == 0;
@@ -275,6 +281,24 @@ static inline void set_iov(struct guest_op *op)
 	op->request.bytes = bytes;
 }
 
+static inline void note_flush(struct guest *guest, uint64_t submitted)
+{
+	guest->flushes = reallocarray(guest->flushes, guest->flush_count + 1, sizeof(*guest->flushes));
+	ck_assert_ptr_nonnull(guest->flushes);
+	guest->flushes[guest->flush_count++] = (struct guest_flush){submitted, *guest->clock};
+}
+
+/* What was done before this is durable if the world ends at `at`. */
+static inline uint64_t flushed_until(const struct guest *guest, uint64_t at)
+{
+	uint64_t until = 0;
+	for (size_t i = 0; i < guest->flush_count; i++) {
+		if (guest->flushes[i].done <= at && guest->flushes[i].submitted > until)
+			until = guest->flushes[i].submitted;
+	}
+	return until;
+}
+
 static inline bool changes(enum block_command command)
 {
 	return command == BLOCK_WRITE || command == BLOCK_WRITE_ZEROES;
@@ -292,14 +316,13 @@ static inline void op_done(struct block_request *request, int res)
 		if (changes(request->command) || (discard && guest->whole_discards)) {
 			v->done = *guest->clock;
 			v->failed = res < 0;
+			v->fua = request->fua;
 		}
 	}
 	if (request->command == BLOCK_READ && res == 0)
 		check_read(guest, op);
-	if (request->command == BLOCK_FLUSH && res == 0 && op->submitted > guest->flushed) {
-		guest->flushed = op->submitted;
-		guest->flush_done = *guest->clock;
-	}
+	if (request->command == BLOCK_FLUSH && res == 0)
+		note_flush(guest, op->submitted);
 	if (discard && res == 0 && !guest->whole_discards) {
 		op->rereads = true;
 		op->request = (struct block_request){

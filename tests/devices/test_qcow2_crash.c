@@ -1,0 +1,156 @@
+/*
+ * qcow2 when the world ends: after any write, with any of what was not synced lost, qemu-img check finds no
+ * error and the guest finds all that it had flushed.
+ *
+ * QCOW2_CUTS ends for each shape (default 24), QCOW2_SEED another run of the same.
+ */
+#include "qcow2_disk.h"
+
+enum { DISK_BYTES = 3 << 20, REQUESTS = 250 };
+
+struct shape {
+	const char *options;
+	uint64_t cluster_bytes;
+	bool backing;  /* raw, of version 1 */
+	bool snapshot; /* all clusters are there, and an internal snapshot has them too */
+};
+
+static const struct shape shapes[] = {
+	{"cluster_size=65536", 65536, false, false},
+	{"cluster_size=65536", 65536, true, false},
+	{"cluster_size=4096", 4096, true, false},
+	{"cluster_size=512", 512, false, false},
+	{"cluster_size=512,refcount_bits=64", 512, true, false},
+	{"cluster_size=16384,compat=0.10", 16384, false, false},
+	{"cluster_size=8192", 8192, false, true},
+	{"cluster_size=512", 512, false, true},
+};
+
+struct crash {
+	struct guest guest;
+	struct disk disk, base;
+	const struct shape *shape;
+};
+
+static void make_image(struct crash *crash)
+{
+	const struct shape *shape = crash->shape;
+	const char *folder = test_folder();
+	if (shape->backing || shape->snapshot) {
+		guest_starts_with(&crash->guest, crash->guest.sectors, 1);
+		write_raw(&crash->guest, "base", true);
+	}
+	if (shape->snapshot) {
+		ck_assert_int_eq(shell("cd '%s' && qemu-img convert -f raw -O qcow2 -o %s base disk.qcow2 && "
+				       "qemu-img snapshot -c before disk.qcow2",
+				       folder, shape->options),
+				 0);
+	} else {
+		ck_assert_int_eq(shell("cd '%s' && qemu-img create -q -f qcow2 -o %s %s disk.qcow2 %d",
+				       folder, shape->options, shape->backing ? "-b base -F raw" : "",
+				       DISK_BYTES),
+				 0);
+	}
+}
+
+static void crash_open(struct crash *crash)
+{
+	struct qcow2_header header;
+	struct err err = ERR_INIT;
+	const struct qcow2_options options = {.path = "disk.qcow2", .discard = true, .block_size = 512};
+	int res = qcow2_read_header(&crash->disk.block, &disk_file_ops, &options, &header, &err);
+	if (res == 0)
+		res = qcow2_attach(&crash->disk.block, &disk_file_ops,
+				   crash->shape->backing ? &crash->base.block : NULL, &header, &options,
+				   crash->guest.loop, &crash->guest.block, &err);
+	ck_assert_msg(res == 0, "%s", err.text);
+}
+
+static void crash_begin(struct crash *crash, const struct shape *shape, uint64_t seed)
+{
+	memset(crash, 0, sizeof(*crash));
+	crash->shape = shape;
+	guest_init(&crash->guest, DISK_BYTES, seed);
+	crash->guest.cluster_sectors = shape->cluster_bytes / SECTOR;
+	crash->guest.whole_discards = true;
+	/* Above a backing file a discard may leave what was there; zeroes do the same work. */
+	crash->guest.no_discards = shape->backing;
+	make_image(crash);
+	disk_init(&crash->disk, crash->guest.loop, seed);
+	disk_load(&crash->disk, "disk.qcow2");
+	disk_init(&crash->base, crash->guest.loop, seed);
+	if (shape->backing)
+		disk_load(&crash->base, "base");
+	disk_remember(&crash->disk);
+	crash->guest.clock = &crash->disk.clock;
+	crash_open(crash);
+}
+
+static void crash_end(struct crash *crash)
+{
+	guest_finish(&crash->guest);
+	disk_finish_all(&crash->disk);
+	disk_finish_all(&crash->base);
+}
+
+/* The raw file against what the guest may see when the world ended at `at`. */
+static void check_raw(const struct crash *crash, const char *name, uint64_t at)
+{
+	char path[512];
+	uint8_t data[SECTOR];
+	uint64_t flushed = flushed_until(&crash->guest, at);
+	(void)snprintf(path, sizeof(path), "%s/%s", test_folder(), name);
+	FILE *file = fopen(path, "re");
+	ck_assert_ptr_nonnull(file);
+	for (uint64_t i = 0; i < crash->guest.sectors; i++) {
+		ck_assert_uint_eq(fread(data, SECTOR, 1, file), 1);
+		uint32_t found = sector_version(data, i);
+		ck_assert_msg(may_hold(&crash->guest, i, found, at, flushed),
+			      "%s: end at %llu (flushed until %llu): sector %llu holds version %u",
+			      crash->shape->options, (unsigned long long)at, (unsigned long long)flushed,
+			      (unsigned long long)i, found);
+	}
+	ck_assert_int_eq(fclose(file), 0);
+}
+
+static void check_end(struct crash *crash, uint64_t at)
+{
+	const char *folder = test_folder();
+	int res = check_image("end.qcow2");
+	ck_assert_msg(res == 0 || res == 3, "%s: end at %llu: qemu-img check: %d", crash->shape->options,
+		      (unsigned long long)at, res);
+	ck_assert_int_eq(shell("cd '%s' && qemu-img convert -f qcow2 -O raw end.qcow2 end.raw", folder), 0);
+	check_raw(crash, "end.raw", at);
+	if (!crash->shape->snapshot)
+		return;
+	ck_assert_int_eq(shell("cd '%s' && qemu-img convert -l before -f qcow2 -O raw end.qcow2 end.raw && "
+			       "cmp -s end.raw base",
+			       folder),
+			 0);
+}
+
+START_TEST(any_end_leaves_a_sound_image_and_what_was_flushed)
+{
+	static struct crash crash;
+	uint64_t seed = number_from_env("QCOW2_SEED", 1);
+	uint64_t cuts = number_from_env("QCOW2_CUTS", 24);
+	for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
+		crash_begin(&crash, &shapes[i], seed * 100 + i);
+		guest_run(&crash.guest, REQUESTS);
+		ck_assert_uint_eq(crash.guest.errors, 0);
+		guest_read_all(&crash.guest);
+		block_close(crash.guest.block);
+		for (uint64_t cut = 0; cut < cuts; cut++) {
+			uint64_t at = random_below(&crash.disk.seed, crash.disk.clock) + 1;
+			disk_save_end(&crash.disk, cut % 4 ? DISK_POWER_LOST : DISK_KILLED, at, "end.qcow2");
+			check_end(&crash, at);
+		}
+		disk_save_end(&crash.disk, DISK_POWER_LOST, crash.disk.clock, "end.qcow2");
+		check_end(&crash, crash.disk.clock);
+		ck_assert_int_eq(check_image("end.qcow2"), 0); /* nor has a proper close leaked */
+		crash_end(&crash);
+	}
+}
+END_TEST
+
+QCOW2_TEST_MAIN("qcow2_crash", any_end_leaves_a_sound_image_and_what_was_flushed)
