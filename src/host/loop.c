@@ -249,6 +249,18 @@ void loop_quit(struct loop *loop)
 	errno = saved;
 }
 
+/*
+ * Is there something to do before the kernel has news? A post's wake-up may have been taken already, by an
+ * op's `done` that released another op: then nothing else will tell of it.
+ */
+static bool has_work(struct loop *loop)
+{
+	pthread_mutex_lock(&loop->lock);
+	bool posts = loop->posted.first;
+	pthread_mutex_unlock(&loop->lock);
+	return posts || loop->ready.first;
+}
+
 static int poll_or_sleep(struct loop *loop)
 {
 	if (loop->poll_ns && !loop->ready.first) {
@@ -256,7 +268,7 @@ static int poll_or_sleep(struct loop *loop)
 		if (res < 0 || loop->ready.first || loop_busy_poll(loop))
 			return res;
 	}
-	if (loop->ready.first)
+	if (has_work(loop))
 		return submit_and_wait(loop, 0);
 	uint64_t start = loop_now_ns();
 	int res = submit_and_wait(loop, 1);
@@ -278,7 +290,7 @@ int loop_run(struct loop *loop)
 			break;
 		hand_over_queued(loop); /* may take results on the way, when the submission queue is short */
 		res = loop->poll_most_ns ? poll_or_sleep(loop)
-					 : submit_and_wait(loop, loop->ready.first ? 0 : 1);
+					 : submit_and_wait(loop, has_work(loop) ? 0 : 1);
 	}
 	return res;
 }

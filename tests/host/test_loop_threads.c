@@ -188,6 +188,45 @@ static void ignore_signal(int signal)
 	(void)signal;
 }
 
+struct post_then_release {
+	struct loop_op op;
+	struct probe *posted;
+	struct loop_op *released;
+};
+
+static void post_then_release(struct loop_op *op, int res)
+{
+	struct post_then_release *both = container_of(op, struct post_then_release, op);
+	(void)res;
+	loop_post(both->posted->loop, &both->posted->op);
+	(void)loop_release(both->posted->loop, both->released); /* takes the wake-up too */
+}
+
+static void ignore_event(struct loop_op *op, int res)
+{
+	(void)op, (void)res;
+}
+
+START_TEST(a_post_whose_wakeup_a_release_has_taken_is_not_forgotten)
+{
+	struct loop *loop = new_loop();
+	int fds[2];
+	new_pipe(fds);
+	struct probe posted = probe_on(loop, 1), guard = probe_on(loop, 1);
+	struct loop_op poll = {.done = ignore_event};
+	struct post_then_release both = {.op.done = post_then_release, .posted = &posted, .released = &poll};
+	loop_poll(loop, &poll, fds[0], POLLIN);
+	loop_delay(loop, &both.op, 1000000);
+	loop_delay(loop, &guard.op, 5000000000);
+	ck_assert_int_eq(loop_run(loop), 0);
+	ck_assert_uint_eq(guard.calls, 0);
+	ck_assert_uint_eq(posted.calls, 1);
+	(void)loop_release(loop, &guard.op);
+	close_pipe(fds);
+	loop_destroy(loop);
+}
+END_TEST
+
 START_TEST(a_signal_does_not_end_the_run)
 {
 	struct loop *loop = new_loop();
@@ -333,6 +372,6 @@ END_TEST
 TEST_MAIN("loop threads", quit_before_run_returns_at_once, quit_works_from_a_signal_handler,
 	  a_posted_op_is_called_once_for_many_posts, an_op_may_post_itself_and_starves_nobody,
 	  no_post_of_many_threads_is_lost, a_released_post_leaves_the_others_in_their_list,
-	  a_post_wakes_a_loop_that_waits, a_signal_does_not_end_the_run,
-	  a_timer_fires_when_armed_by_another_thread, a_host_without_io_uring_is_told_what_to_type,
-	  a_run_on_a_foreign_thread_is_refused)
+	  a_post_wakes_a_loop_that_waits, a_post_whose_wakeup_a_release_has_taken_is_not_forgotten,
+	  a_signal_does_not_end_the_run, a_timer_fires_when_armed_by_another_thread,
+	  a_host_without_io_uring_is_told_what_to_type, a_run_on_a_foreign_thread_is_refused)
