@@ -13,7 +13,7 @@ enum { NET_TAP_QUEUES_MAX = 16 };
  */
 int net_tap_open(const char *name, unsigned count, int *fds, struct err *err);
 
-/* A copy of a TAP descriptor that somebody else has set up; the same in fds[0]. */
+/* A copy, in fds[0], of a TAP descriptor that somebody else has set up with IFF_NO_PI and IFF_VNET_HDR. */
 int net_tap_adopt(int fd, int *fds, struct err *err);
 
 #endif

@@ -119,8 +119,9 @@ int net_tap_adopt(int fd, int *fds, struct err *err)
 	if (ioctl(fd, TUNGETIFF, &request) < 0)
 		return err_set(err, -EINVAL, "tap_fd: %d: not a TAP descriptor (%s)", fd, strerror(errno));
 	request.ifr_name[IFNAMSIZ - 1] = 0;
-	if ((request.ifr_flags & (IFF_TAP | IFF_NO_PI)) != (IFF_TAP | IFF_NO_PI))
-		return err_set(err, -EINVAL, "tap_fd: %d: %s is not an IFF_TAP with IFF_NO_PI", fd,
+	/* Whether IFF_NO_PI was set the kernel does not tell: its bit is that of IFF_NOFILTER here. */
+	if (!(request.ifr_flags & IFF_TAP))
+		return err_set(err, -EINVAL, "tap_fd: %d: %s is not a TAP interface but a TUN", fd,
 			       request.ifr_name);
 	if (!(request.ifr_flags & IFF_VNET_HDR))
 		return err_set(err, -EINVAL, "tap_fd: %d: %s was opened without IFF_VNET_HDR", fd,
