@@ -15,6 +15,7 @@ struct aerie_target {
 	struct driver driver;
 	struct disk_config config;
 	struct device *device;
+	uint64_t poll_ns;
 };
 
 /* In a machine this is KVM's irqfd. */
@@ -58,11 +59,20 @@ static void close_device(struct target *target)
 	world_finish(&aerie->world);
 }
 
-void aerie_open(struct target *target, const char *path, bool direct)
+static int set_poll(void *arg)
+{
+	loop_set_poll(iothread_loop(((struct aerie_target *)arg)->world.threads[0]),
+		      ((struct aerie_target *)arg)->poll_ns);
+	return 0;
+}
+
+void aerie_open(struct target *target, const char *path, bool direct, unsigned poll_us)
 {
 	static struct aerie_target aerie;
 	struct err err = ERR_INIT;
 	world_init(&aerie.world, 1);
+	aerie.poll_ns = poll_us * UINT64_C(1000);
+	(void)iothread_call(aerie.world.threads[0], set_poll, &aerie);
 	interrupt_fd = eventfd(0, EFD_CLOEXEC);
 	aerie.world.msi.signal = signal_interrupt;
 	aerie.config = (struct disk_config){.path = path,
