@@ -123,7 +123,7 @@ struct net_rx {
 	struct virtq *vq; /* NULL: not running */
 	enum net_rx_state state;
 	struct net_buffer *heads;   /* one for each head */
-	struct net_buffers spare;   /* popped, and nothing is in them */
+	struct net_buffers spare;   /* popped, and nothing is in them; the oldest first */
 	uint32_t desc_held;	    /* ring descriptors of all that we hold */
 	struct net_packet *packets; /* NET_RX_BATCH of each of these */
 	struct net_rx_slot *slots;

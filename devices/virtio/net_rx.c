@@ -32,11 +32,31 @@ static struct net_buffer *buffers_take(struct net_buffers *list)
 	return buffer;
 }
 
-static void buffers_move(struct net_buffers *to, struct net_buffers *from)
+static bool is_older(const struct net_buffer *a, const struct net_buffer *b)
+{
+	return (int16_t)(a->chain.order - b->chain.order) < 0;
+}
+
+/* Those that were popped first are used first: spare is kept in that order. */
+static void add_spare(struct net_rx *rx, struct net_buffer *buffer)
+{
+	struct net_buffers *spare = &rx->spare;
+	if (!spare->first || is_older(spare->last, buffer)) {
+		buffers_add(spare, buffer);
+		return;
+	}
+	struct net_buffer **at = &spare->first;
+	while (is_older(*at, buffer))
+		at = &(*at)->next;
+	buffer->next = *at;
+	*at = buffer;
+}
+
+static void add_all_spare(struct net_rx *rx, struct net_buffers *from)
 {
 	struct net_buffer *buffer;
 	while ((buffer = buffers_take(from)))
-		buffers_add(to, buffer);
+		add_spare(rx, buffer);
 }
 
 static void forget_buffer(struct net_rx *rx, struct net_buffer *buffer)
@@ -143,7 +163,7 @@ static bool fill_slot(struct net_rx *rx, unsigned index, struct iovec *iov, unsi
 		unsigned count = buffer->chain.write_count;
 		if (packet->count + count + 1 > iov_left) {
 			if (packet->count || index) { /* first of all the next time */
-				buffers_add(&rx->spare, buffer);
+				add_spare(rx, buffer);
 				break;
 			}
 			count = iov_left - 1; /* the rest by way of the spill */
@@ -178,7 +198,7 @@ static bool start_reading(struct net_rx *rx)
 
 static void drop(struct net_rx *rx, unsigned index)
 {
-	buffers_move(&rx->spare, &rx->slots[index].buffers);
+	add_all_spare(rx, &rx->slots[index].buffers);
 	rx->slots[index].room = 0;
 }
 
@@ -250,6 +270,29 @@ static void finish_header(const struct net *net, struct net_buffers *buffers, ui
 	write_to(buffers, HEADER_NUM_BUFFERS_OFFSET, &num_buffers, sizeof(num_buffers));
 }
 
+/*
+ * Behind one that was dropped: into its chain instead, so that what we hold unused is always what was popped
+ * last, and can be put back (return_spare).
+ */
+static void close_gap(struct net_rx *rx, struct net_rx_slot *slot, const struct net_packet *packet)
+{
+	struct net_buffer *free_one = rx->spare.first, *taken = slot->buffers.first;
+	if (!free_one || !is_older(free_one, taken) || taken->next ||
+	    free_one->chain.write_bytes < packet->bytes || packet->bytes > slot->iov_bytes)
+		return;
+	(void)buffers_take(&rx->spare);
+	size_t left = packet->bytes;
+	for (unsigned i = 0; left; i++) {
+		size_t part = left < packet->iov[i].iov_len ? left : packet->iov[i].iov_len;
+		(void)virtq_chain_write(&free_one->chain, packet->bytes - left, packet->iov[i].iov_base,
+					part);
+		left -= part;
+	}
+	slot->buffers = (struct net_buffers){NULL, NULL};
+	buffers_add(&slot->buffers, free_one);
+	add_spare(rx, taken);
+}
+
 /* All of a packet's chains at once; what it does not need is spare. */
 static void give_packet(struct net_rx *rx, struct net_rx_slot *slot, const struct net_packet *packet)
 {
@@ -298,6 +341,7 @@ static bool deliver_one(struct net_rx *rx, unsigned index)
 	if (packet->bytes > slot->iov_bytes)
 		write_to(&slot->buffers, slot->iov_bytes, rx->spill + (size_t)index * NET_PACKET_MAX,
 			 packet->bytes - slot->iov_bytes);
+	close_gap(rx, slot, packet);
 	give_packet(rx, slot, packet);
 	return true;
 }
@@ -388,7 +432,7 @@ void net_rx_stop(struct net_rx *rx)
 		return;
 	ratelimit_finish(&rx->limit);
 	for (unsigned i = 0; i < rx->count; i++)
-		buffers_move(&rx->spare, &rx->slots[i].buffers);
+		add_all_spare(rx, &rx->slots[i].buffers);
 	return_spare(rx);
 	free_memory(rx);
 	rx->vq = NULL;
