@@ -81,8 +81,8 @@ static int bar_create(struct pci_function *function, unsigned index, struct err 
 		return r;
 	*bar = found;
 
-	uint8_t *image = function->image + PCI_BAR0 + 4 * index;
-	uint8_t *writable = function->writable + PCI_BAR0 + 4 * index;
+	uint8_t *image = &function->image[PCI_BAR0 + 4 * index];
+	uint8_t *writable = &function->writable[PCI_BAR0 + 4 * index];
 	uint32_t flags =
 		(spec->is_64bit ? PCI_BAR_64BIT : 0U) | (spec->prefetchable ? PCI_BAR_PREFETCHABLE : 0U);
 	store_le32(image, (uint32_t)bar->home_gpa | flags);
@@ -117,7 +117,7 @@ void bars_destroy(struct pci_function *function)
 static bool bar_address(const struct pci_function *function, unsigned index, uint64_t *ret_gpa)
 {
 	const struct pci_bar *bar = &function->bars[index];
-	const uint8_t *value = function->regs.config + PCI_BAR0 + 4 * index;
+	const uint8_t *value = &function->regs.config[PCI_BAR0 + 4 * index];
 	uint64_t last = bar->is_64bit ? UINT64_MAX : UINT32_MAX;
 	*ret_gpa = load_le32(value) & ~(uint32_t)PCI_BAR_FLAGS;
 	if (bar->is_64bit)

@@ -51,17 +51,27 @@ bool msix_usable(const struct pci_function *function)
 	return msix_control(function) & MSIX_CONTROL_ENABLE;
 }
 
+static const uint32_t *vector_entry(const struct pci_function *function, unsigned vector)
+{
+	return &function->regs.msix_table[(size_t)vector * ENTRY_DWORDS];
+}
+
+static unsigned table_dwords(const struct pci_function *function)
+{
+	return function->spec.msix_vectors * (unsigned)ENTRY_DWORDS;
+}
+
 static bool vector_masked(const struct pci_function *function, unsigned vector)
 {
 	uint16_t control = msix_control(function);
 	return !(control & MSIX_CONTROL_ENABLE) || (control & MSIX_CONTROL_MASK_ALL) ||
-	       (function->regs.msix_table[vector * ENTRY_DWORDS + ENTRY_CONTROL] & ENTRY_CONTROL_MASKED);
+	       (vector_entry(function, vector)[ENTRY_CONTROL] & ENTRY_CONTROL_MASKED);
 }
 
 static void vector_message(const struct pci_function *function, unsigned vector, uint64_t *ret_address,
 			   uint32_t *ret_data)
 {
-	const uint32_t *entry = &function->regs.msix_table[vector * ENTRY_DWORDS];
+	const uint32_t *entry = vector_entry(function, vector);
 	*ret_address = (uint64_t)entry[ENTRY_ADDRESS_HIGH] << 32 | entry[ENTRY_ADDRESS];
 	*ret_data = entry[ENTRY_DATA];
 }
@@ -194,14 +204,13 @@ static uint32_t bar_read_dword(const struct pci_function *function, uint64_t off
 {
 	if (offset >= MSIX_PBA_OFFSET)
 		return pending_dword(function, (unsigned)(offset - MSIX_PBA_OFFSET) / 4);
-	return offset / 4 < function->spec.msix_vectors * ENTRY_DWORDS ? function->regs.msix_table[offset / 4]
-								       : 0;
+	return offset / 4 < table_dwords(function) ? function->regs.msix_table[offset / 4] : 0;
 }
 
 static void bar_write_dword(struct pci_function *function, uint64_t offset, uint32_t value)
 {
 	unsigned dword = (unsigned)(offset / 4);
-	if (dword < function->spec.msix_vectors * ENTRY_DWORDS)
+	if (dword < table_dwords(function))
 		function->regs.msix_table[dword] = value & entry_bits[dword % ENTRY_DWORDS];
 }
 
@@ -229,7 +238,7 @@ static void msix_write(void *owner, uint64_t offset, unsigned size, uint64_t val
 	if (size == 8)
 		bar_write_dword(function, offset + 4, (uint32_t)(value >> 32));
 	for (uint64_t at = offset; at < offset + size; at += 4)
-		if (at / 4 < function->spec.msix_vectors * ENTRY_DWORDS)
+		if (at / 4 < table_dwords(function))
 			vector_update(function, (unsigned)(at / 4 / ENTRY_DWORDS));
 	pthread_mutex_unlock(&function->lock);
 }
