@@ -5,6 +5,7 @@
 #include "base/log.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/fs.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -178,7 +179,7 @@ static int raw_resize(struct block *block, uint64_t bytes, struct err *err)
 			return err_sys(err, -errno, "%s: resizing to %llu bytes", raw->path,
 				       (unsigned long long)bytes);
 	}
-	uint64_t now;
+	uint64_t now = 0;
 	if (read_size(raw, &now, err) < 0 || check_size(raw, now, err) < 0)
 		return err->code;
 	block->size_bytes = now;
@@ -195,7 +196,7 @@ static int inspect(struct block_raw *raw, const struct stat *st, struct err *err
 		if (check_alignment(raw, err) < 0)
 			return err->code;
 	}
-	uint64_t bytes;
+	uint64_t bytes = 0;
 	if (read_size(raw, &bytes, err) < 0 || check_size(raw, bytes, err) < 0)
 		return err->code;
 	raw->block.size_bytes = bytes;
@@ -253,10 +254,9 @@ int block_raw_pread(struct block *block, void *buf, size_t len, uint64_t offset,
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)
-			return err_sys(err, -errno, "%s: reading at %llu", raw->path, (unsigned long long)at);
+			return err_sys(err, -errno, "%s: reading at %" PRIu64, raw->path, at);
 		if ((size_t)got <= skip)
-			return err_set(err, -EIO, "%s: ends before byte %llu", raw->path,
-				       (unsigned long long)(offset + len));
+			return err_set(err, -EIO, "%s: ends before byte %" PRIu64, raw->path, offset + len);
 		size_t n = (size_t)got - skip < len - done ? (size_t)got - skip : len - done;
 		memcpy((char *)buf + done, bounce + skip, n);
 		done += n;
