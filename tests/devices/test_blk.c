@@ -297,11 +297,16 @@ START_TEST(ranges_are_judged_before_any_is_done)
 	memset(rig.data, 0, 33 * 16);
 	ck_assert_int_eq(rig_out(&rig, BLK_T_DISCARD, 0, 33 * 16), BLK_S_IOERR);
 	ck_assert_int_eq(rig_out(&rig, BLK_T_DISCARD, 0, 32 * 16), BLK_S_OK);
+	/* On a disk (with nothing in it) that is larger than a range may be. */
+	struct err err = ERR_INIT;
+	ck_assert_int_eq(disk_resize(rig.device, UINT64_C(8) << 30, &err), 0);
+	ck_assert_int_eq(rig_range(&rig, BLK_T_DISCARD, 8, BLK_RANGE_SECTORS_MAX, 0), BLK_S_OK);
+	ck_assert_int_eq(rig_range(&rig, BLK_T_DISCARD, 8, BLK_RANGE_SECTORS_MAX + 1, 0), BLK_S_IOERR);
 	/* A good range and a bad one: neither. */
 	rig_fill(&rig, 4096, 3);
 	ck_assert_int_eq(rig_io(&rig, BLK_T_OUT, 0, 4096), BLK_S_OK);
 	memcpy(rig.shadow, rig.data, 4096);
-	const struct blk_range two[] = {{0, 8, 0}, {RIG_SECTORS, 8, 0}};
+	const struct blk_range two[] = {{0, 8, 0}, {UINT64_C(1) << 24, 8, 0}};
 	memcpy(rig.data, two, sizeof(two));
 	ck_assert_int_eq(rig_out(&rig, BLK_T_WRITE_ZEROES, 0, sizeof(two)), BLK_S_IOERR);
 	memcpy(rig.data, rig.shadow, 4096);

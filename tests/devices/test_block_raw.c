@@ -526,6 +526,10 @@ START_TEST(a_discard_that_is_not_known_is_done)
 	ck_assert_int_eq(do_lied(&image, &discard, (int[]){-EIO}, 1, &steps), -EIO);
 	ck_assert_int_eq(do_lied(&image, &discard, (int[]){-EOPNOTSUPP}, 1, &steps), 0);
 	ck_assert_uint_eq(steps, 1);
+	write_all(&image);
+	off_t before = blocks_of(&image);
+	ck_assert_int_eq(do_lied(&image, &discard, NULL, 0, &steps), 0);
+	ck_assert_int_eq(blocks_of(&image), before); /* not asked again */
 	drop_image(&image);
 }
 END_TEST
