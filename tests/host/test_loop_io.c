@@ -357,6 +357,26 @@ START_TEST(work_is_found_without_a_doorbell)
 }
 END_TEST
 
+/* Sleeps long, again and again, and remembers how often was polled until the last 10 times. */
+struct sleeper {
+	struct loop_op op;
+	struct loop *loop;
+	struct queue *queue;
+	unsigned left, begins;
+};
+
+static void sleep_again(struct loop_op *op, int res)
+{
+	struct sleeper *sleeper = container_of(op, struct sleeper, op);
+	(void)res;
+	if (sleeper->left == 10)
+		sleeper->begins = sleeper->queue->begins;
+	if (sleeper->left-- == 0)
+		loop_quit(sleeper->loop);
+	else
+		loop_delay(sleeper->loop, op, 1000000);
+}
+
 /* Timers, posts and quits are seen while the loop polls, and a window that finds nothing goes away. */
 START_TEST(polling_ends_for_events_and_for_idleness)
 {
@@ -370,12 +390,11 @@ START_TEST(polling_ends_for_events_and_for_idleness)
 		loop_post(loop, &probe.op);
 		ck_assert_int_eq(loop_run(loop), 0);
 	}
-	for (unsigned i = 0; i < 20; i++)
-		run_ms(loop, 2); /* long sleeps */
-	unsigned begins = queue.begins;
-	for (unsigned i = 0; i < 10; i++)
-		run_ms(loop, 2);
-	ck_assert_uint_eq(queue.begins, begins);
+	struct sleeper sleeper = {.op.done = sleep_again, .loop = loop, .queue = &queue, .left = 40};
+	loop_delay(loop, &sleeper.op, 1);
+	ck_assert_int_eq(loop_run(loop), 0);
+	ck_assert_uint_gt(sleeper.begins, 0);
+	ck_assert_uint_eq(queue.begins, sleeper.begins);
 	loop_remove_poller(loop, &queue.poller);
 	loop_destroy(loop);
 }
