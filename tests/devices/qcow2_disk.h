@@ -36,6 +36,7 @@ struct disk {
 	/* Changes and syncs until one fails; UINT64_MAX: never. */
 	uint64_t fail_after;
 	bool fail_on; /* and all after it */
+	bool fail_reads;
 	int fail_with;
 	uint64_t changes;
 };
@@ -45,8 +46,11 @@ static inline struct disk *disk_of(struct block *block)
 	return container_of(block, struct disk, block);
 }
 
-static inline bool disk_fails(struct disk *disk)
+/* Whoever discards is not told; what fails is told to the guest. */
+static inline bool disk_fails(struct disk *disk, enum block_command command)
 {
+	if (command == BLOCK_DISCARD || (command == BLOCK_READ && !disk->fail_reads))
+		return false;
 	uint64_t n = disk->changes++;
 	return n == disk->fail_after || (disk->fail_on && n > disk->fail_after);
 }
@@ -94,11 +98,11 @@ static inline int disk_finish(struct disk *disk, const struct disk_pending *pend
 {
 	if (pending->event == SIZE_MAX) {
 		disk_read(disk, pending->request);
-		return 0;
+		return disk_fails(disk, BLOCK_READ) ? disk->fail_with : 0;
 	}
 	struct disk_event *event = &disk->events[pending->event];
 	int res = 0;
-	if (disk_fails(disk)) {
+	if (disk_fails(disk, event->command)) {
 		res = disk->fail_with;
 		if (event->command == BLOCK_WRITE) /* some of it may be there */
 			disk_apply(disk, event,
@@ -174,7 +178,7 @@ static inline int disk_pwrite(struct block *block, const void *buf, size_t len, 
 		return -ENOSPC;
 	struct disk_event *event = &disk->events[disk_note(disk, BLOCK_WRITE, offset, len)];
 	memcpy(event->data, buf, len);
-	if (disk_fails(disk))
+	if (disk_fails(disk, BLOCK_WRITE))
 		return disk->fail_with;
 	disk_apply(disk, event, len);
 	event->done = ++disk->clock;
@@ -185,7 +189,7 @@ static inline int disk_sync(struct block *block)
 {
 	struct disk *disk = disk_of(block);
 	struct disk_event *event = &disk->events[disk_note(disk, BLOCK_FLUSH, 0, 0)];
-	if (disk_fails(disk))
+	if (disk_fails(disk, BLOCK_FLUSH))
 		return disk->fail_with;
 	event->done = ++disk->clock;
 	return 0;

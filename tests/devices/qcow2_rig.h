@@ -134,6 +134,7 @@ struct version {
 
 struct guest_flush {
 	uint64_t submitted, done;
+	struct guest_flush *older;
 };
 
 struct guest;
@@ -163,11 +164,28 @@ struct guest {
 	struct version **versions; /* of each sector, the newest first */
 	uint32_t next_version;
 	unsigned to_do, in_flight, errors;
-	struct guest_flush *flushes; /* that succeeded */
-	size_t flush_count;
-	unsigned flush_every; /* one of so many requests; 0: never */
+	struct guest_flush *flushes; /* that succeeded, the last first */
+	unsigned flush_every;	     /* one of so many requests; 0: never */
+	unsigned fua_every;	     /* one of so many changes */
 	struct guest_op ops[GUEST_DEPTH];
+	/* Memory that outlives the process that writes; NULL: the heap's. */
+	uint8_t *arena;
+	size_t arena_used, arena_bytes;
 };
+
+static inline void *guest_alloc(struct guest *guest, size_t bytes)
+{
+	if (!guest->arena) {
+		void *data = calloc(1, bytes);
+		ck_assert_ptr_nonnull(data);
+		return data;
+	}
+	void *data = guest->arena + guest->arena_used;
+	guest->arena_used += (bytes + 15) & ~(size_t)15;
+	if (guest->arena_used > guest->arena_bytes)
+		abort();
+	return data;
+}
 
 static inline void guest_init(struct guest *guest, uint64_t bytes, uint64_t seed)
 {
@@ -175,6 +193,7 @@ static inline void guest_init(struct guest *guest, uint64_t bytes, uint64_t seed
 				.seed = seed * 2654435761U + 1,
 				.next_version = 2,
 				.flush_every = 10,
+				.fua_every = 16,
 				.cluster_sectors = 128};
 	guest->clock = &guest->own_clock;
 	guest->versions = calloc(guest->sectors, sizeof(struct version *));
@@ -195,7 +214,11 @@ static inline void guest_finish(struct guest *guest)
 	for (int i = 0; i < GUEST_DEPTH; i++)
 		free(guest->ops[i].data);
 	free(guest->versions);
-	free(guest->flushes);
+	while (guest->flushes) {
+		struct guest_flush *older = guest->flushes->older;
+		free(guest->flushes);
+		guest->flushes = older;
+	}
 	loop_destroy(guest->loop);
 }
 
@@ -221,8 +244,7 @@ static inline bool may_hold(const struct guest *guest, uint64_t sector, uint32_t
 
 static inline void push_version(struct guest *guest, uint64_t sector, uint32_t number)
 {
-	struct version *v = calloc(1, sizeof(*v));
-	ck_assert_ptr_nonnull(v);
+	struct version *v = guest_alloc(guest, sizeof(*v));
 	*v = (struct version){.number = number,
 			      .submitted = *guest->clock,
 			      .done = UINT64_MAX,
@@ -283,18 +305,18 @@ static inline void set_iov(struct guest_op *op)
 
 static inline void note_flush(struct guest *guest, uint64_t submitted)
 {
-	guest->flushes = reallocarray(guest->flushes, guest->flush_count + 1, sizeof(*guest->flushes));
-	ck_assert_ptr_nonnull(guest->flushes);
-	guest->flushes[guest->flush_count++] = (struct guest_flush){submitted, *guest->clock};
+	struct guest_flush *flush = guest_alloc(guest, sizeof(*flush));
+	*flush = (struct guest_flush){submitted, *guest->clock, guest->flushes};
+	guest->flushes = flush;
 }
 
 /* What was done before this is durable if the world ends at `at`. */
 static inline uint64_t flushed_until(const struct guest *guest, uint64_t at)
 {
 	uint64_t until = 0;
-	for (size_t i = 0; i < guest->flush_count; i++) {
-		if (guest->flushes[i].done <= at && guest->flushes[i].submitted > until)
-			until = guest->flushes[i].submitted;
+	for (const struct guest_flush *flush = guest->flushes; flush; flush = flush->older) {
+		if (flush->done <= at && flush->submitted > until)
+			until = flush->submitted;
 	}
 	return until;
 }
@@ -389,7 +411,7 @@ static inline void start_op(struct guest *guest, struct guest_op *op)
 	request->offset = op->first * SECTOR;
 	request->bytes = op->count * SECTOR;
 	request->unmap = random_below(&guest->seed, 2);
-	request->fua = changes(request->command) && random_below(&guest->seed, 16) == 0;
+	request->fua = changes(request->command) && random_below(&guest->seed, guest->fua_every) == 0;
 	bool zeroes = request->command == BLOCK_WRITE_ZEROES ||
 		      (request->command == BLOCK_DISCARD && guest->whole_discards);
 	if (request->command == BLOCK_READ || request->command == BLOCK_WRITE)

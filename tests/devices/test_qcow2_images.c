@@ -22,36 +22,50 @@ struct shape {
 	const char *options; /* of qemu-img create -o */
 	uint64_t cluster_bytes;
 	const char *backing; /* format, or NULL */
+	const char *convert; /* the image is made of a full disk, with these flags of qemu-img convert */
 };
 
 static const struct shape shapes[] = {
-	{"cluster_size=65536", 65536, NULL},
-	{"cluster_size=512", 512, NULL},
-	{"cluster_size=4096,refcount_bits=1", 4096, NULL},
-	{"cluster_size=2M", 2 << 20, NULL},
-	{"cluster_size=65536,compat=0.10", 65536, NULL},
-	{"cluster_size=4096,compat=0.10", 4096, "raw"},
-	{"cluster_size=65536", 65536, "raw"},
-	{"cluster_size=16384", 16384, "qcow2"},
-	{"cluster_size=512,refcount_bits=64", 512, "raw"},
-	{"cluster_size=32768,preallocation=metadata", 32768, NULL},
-	{"cluster_size=65536,lazy_refcounts=on", 65536, NULL},
+	{"cluster_size=65536", 65536, NULL, NULL},
+	{"cluster_size=512", 512, NULL, NULL},
+	{"cluster_size=4096,refcount_bits=1", 4096, NULL, NULL},
+	{"cluster_size=2M", 2 << 20, NULL, NULL},
+	{"cluster_size=65536,compat=0.10", 65536, NULL, NULL},
+	{"cluster_size=4096,compat=0.10", 4096, "raw", NULL},
+	{"cluster_size=65536", 65536, "raw", NULL},
+	{"cluster_size=16384", 16384, "qcow2", NULL},
+	{"cluster_size=512,refcount_bits=64", 512, "raw", NULL},
+	{"cluster_size=32768,preallocation=metadata", 32768, NULL, NULL},
+	{"cluster_size=65536,lazy_refcounts=on", 65536, NULL, NULL},
+	{"cluster_size=65536", 65536, NULL, "-c"},
+	{"cluster_size=4096", 4096, NULL, "-c"},
+	{"cluster_size=512,compat=0.10", 512, NULL, "-c"},
+	{"cluster_size=2M", 2 << 20, NULL, "-c"},
+	{"cluster_size=65536,refcount_bits=8", 65536, NULL, ""},
 };
 
-static void random_writes_on(const struct shape *shape, uint64_t seed)
+static void make_image(const struct shape *shape, struct guest *guest)
 {
-	struct guest guest;
-	char backing[256] = "";
-	guest_init(&guest, DISK_BYTES, seed);
-	guest.cluster_sectors = shape->cluster_bytes / SECTOR;
 	const char *folder = test_folder();
+	char backing[256] = "";
+	/* Shorter than the disk: zeros follow. */
+	uint64_t sectors = shape->convert ? guest->sectors : guest->sectors * 3 / 4 + 3;
+	if (shape->backing || shape->convert) {
+		guest_starts_with(guest, sectors, 1);
+		write_raw(guest, "base.raw", false);
+		ck_assert_int_eq(shell("cd '%s' && truncate -s %llu base.raw", folder,
+				       (unsigned long long)sectors * SECTOR),
+				 0);
+	}
+	if (shape->convert) {
+		ck_assert_int_eq(
+			shell("cd '%s' && qemu-img convert -f raw -O qcow2 %s -o %s base.raw disk.qcow2",
+			      folder, shape->convert, shape->options),
+			0);
+		return;
+	}
 	if (shape->backing) {
-		/* Shorter than the disk: zeros follow. */
-		guest_starts_with(&guest, guest.sectors * 3 / 4 + 3, 1);
-		write_raw(&guest, "base.raw", false);
-		ck_assert_int_eq(shell("cd '%s' && truncate -s %llu base.raw && qemu-img convert -f raw -O "
-				       "%s base.raw base",
-				       folder, (unsigned long long)(guest.sectors * 3 / 4 + 3) * SECTOR,
+		ck_assert_int_eq(shell("cd '%s' && qemu-img convert -f raw -O %s base.raw base", folder,
 				       shape->backing),
 				 0);
 		(void)snprintf(backing, sizeof(backing), "-b base -F %s", shape->backing);
@@ -59,6 +73,19 @@ static void random_writes_on(const struct shape *shape, uint64_t seed)
 	ck_assert_int_eq(shell("cd '%s' && qemu-img create -q -f qcow2 -o %s %s disk.qcow2 %d", folder,
 			       shape->options, backing, DISK_BYTES),
 			 0);
+}
+
+static void random_writes_on(const struct shape *shape, uint64_t seed)
+{
+	struct guest guest;
+	const char *folder = test_folder();
+	guest_init(&guest, DISK_BYTES, seed);
+	guest.cluster_sectors = shape->cluster_bytes / SECTOR;
+	guest.flush_every = guest.fua_every = 100; /* the host's disk is slow */
+	make_image(shape, &guest);
+	guest.block = open_file(guest.loop, "disk.qcow2", true);
+	guest_read_all(&guest);
+	block_close(guest.block);
 	for (int round = 0; round < 2; round++) {
 		guest.block = open_file(guest.loop, "disk.qcow2", false);
 		guest_run(&guest, 400);
