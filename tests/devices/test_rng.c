@@ -69,8 +69,10 @@ static int ask(uint32_t len)
 static void assert_filled(size_t len)
 {
 	const uint8_t *data = world_at(&rig.world, rig.gpa, 1 << 20);
-	for (size_t i = 0; i < 1 << 20; i++)
-		ck_assert_msg(data[i] == (i < len ? 0x5a : 0), "byte %zu of %zu", i, len);
+	size_t i = 0; /* an assertion for each byte would take minutes */
+	while (i < 1 << 20 && data[i] == (i < len ? 0x5a : 0))
+		i++;
+	ck_assert_msg(i == 1 << 20, "byte %zu of %zu", i, len);
 }
 
 START_TEST(it_fills_buffers)
