@@ -115,7 +115,7 @@ static int open_backing(const struct qcow2_header *header, const struct qcow2_op
 	if (!path)
 		return err_sys(err, -ENOMEM, "%s", options->path);
 	if (open_backing_path(path, header, options, link, loop, ret, err) < 0)
-		return err_prepend(err, "%s: backing file", options->path);
+		return link->above ? err->code : err_prepend(err, "%s: backing file", options->path);
 	return 0;
 }
 
