@@ -66,7 +66,7 @@ static void rng_doorbell(void *device, unsigned index)
 	struct rng *rng = device;
 	struct virtq *vq = virtio_queue(rng->device.virtio, index);
 	struct virtq_chain chain = {.iov = rng->iov, .iov_max = RNG_QUEUE_SIZE};
-	while (virtq_pop(vq, &chain) > 0 && serve(rng, vq, &chain))
+	while (!rng->retry.pending && virtq_pop(vq, &chain) > 0 && serve(rng, vq, &chain))
 		;
 	virtio_interrupt(rng->device.virtio, index);
 }
