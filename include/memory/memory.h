@@ -34,6 +34,13 @@ void guest_memory_destroy(struct guest_memory *memory); /* NULL is fine */
 /* Below and, when RAM is larger than the space below the PCI hole, above 4 GiB; in address order. */
 size_t guest_memory_regions(const struct guest_memory *memory, const struct guest_region **ret);
 
+/*
+ * The memfd that holds a region (one of guest_memory_regions), for other processes to map, and where in it
+ * the region begins. Borrowed; -1: RAM is not shared (memory.shared).
+ */
+int guest_memory_fd(const struct guest_memory *memory, const struct guest_region *region,
+		    uint64_t *ret_offset);
+
 /* Host pointer to [gpa, gpa + len), or NULL when any byte of it is not RAM. len 0 is valid inside RAM. */
 void *guest_memory_at(const struct guest_memory *memory, uint64_t gpa, uint64_t len);
 

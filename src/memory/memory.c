@@ -139,6 +139,13 @@ size_t guest_memory_regions(const struct guest_memory *memory, const struct gues
 	return memory->region_count;
 }
 
+int guest_memory_fd(const struct guest_memory *memory, const struct guest_region *region,
+		    uint64_t *ret_offset)
+{
+	*ret_offset = (uint64_t)(region->host - memory->host);
+	return memory->fd;
+}
+
 static void *region_at(const struct guest_region *region, uint64_t gpa, uint64_t len)
 {
 	uint64_t offset = gpa - region->gpa; /* wraps to something huge when gpa is below */
