@@ -41,6 +41,7 @@ struct device_services {
 	 */
 	struct iothread **io_threads;
 	size_t io_thread_count;
+	uint32_t cpu_count; /* for devices with a queue for each vCPU; 0: unknown */
 	void (*request)(void *owner, enum machine_request request, int exit_code);
 	void *request_owner;
 	struct console_keys keys;

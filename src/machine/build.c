@@ -93,6 +93,18 @@ static int build_buses(struct machine *machine, struct err *err)
 			      layout_ram_end_gpa(machine->config->memory.size_bytes), &machine->pci, err);
 }
 
+struct poll_wish {
+	struct iothread *thread;
+	uint64_t most_ns;
+};
+
+static int set_poll(void *arg)
+{
+	const struct poll_wish *wish = arg;
+	loop_set_poll(iothread_loop(wish->thread), wish->most_ns);
+	return 0;
+}
+
 /* Only for machines that have something to serve: a thread costs start-up time and memory. */
 static int build_io_threads(struct machine *machine, struct err *err)
 {
@@ -108,6 +120,9 @@ static int build_io_threads(struct machine *machine, struct err *err)
 		int r = iothread_create(name, &machine->io_threads[machine->io_thread_count], err);
 		if (r < 0)
 			return err_prepend(err, "I/O thread");
+		struct poll_wish wish = {machine->io_threads[machine->io_thread_count],
+					 config->io.poll_us * UINT64_C(1000)};
+		(void)iothread_call(wish.thread, set_poll, &wish);
 	}
 	return 0;
 }
@@ -133,6 +148,7 @@ static int build_devices(struct machine *machine, struct err *err)
 		.pci = machine->pci,
 		.io_threads = machine->io_threads,
 		.io_thread_count = machine->io_thread_count,
+		.cpu_count = machine->config->cpus.count,
 		.request = machine_request,
 		.request_owner = machine,
 		.keys = {.action = machine_console, .owner = machine},
