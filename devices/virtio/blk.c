@@ -338,10 +338,19 @@ static int choose_thread(struct blk *blk, const struct device_services *services
 	return 0;
 }
 
+/* As the config says, or one for each vCPU, so that none has to wait for another's lock in the driver. */
+static uint16_t count_queues(const struct disk_config *config, const struct device_services *services)
+{
+	uint32_t cpus = services->cpu_count ? services->cpu_count : 1;
+	if (config->queues)
+		return (uint16_t)config->queues;
+	return (uint16_t)(cpus < BLK_QUEUES_MAX ? cpus : BLK_QUEUES_MAX);
+}
+
 static int build(struct blk *blk, size_t index, const struct device_services *services, struct err *err)
 {
 	const struct disk_config *config = blk->config;
-	uint16_t queues = (uint16_t)(config->queues ? config->queues : 1);
+	uint16_t queues = count_queues(config, services);
 	struct virtio_spec spec = {.name = blk->name,
 				   .id = VIRTIO_ID_BLOCK,
 				   .class_code = PCI_CLASS_SCSI,

@@ -106,7 +106,7 @@ static inline void rig_make_file(struct rig *rig)
 	close(fd);
 }
 
-static inline void rig_init(struct rig *rig, const struct disk_config *config)
+static inline void rig_init_cpus(struct rig *rig, const struct disk_config *config, uint32_t cpus)
 {
 	struct err err = ERR_INIT;
 	memset(rig, 0, sizeof(*rig));
@@ -114,6 +114,7 @@ static inline void rig_init(struct rig *rig, const struct disk_config *config)
 	rig->config = *config;
 	rig->config.path = rig->path;
 	world_init(&rig->world, 1);
+	rig->world.services.cpu_count = cpus;
 	ck_assert_msg(disk_class.create(&rig->config, 0, &rig->world.services, &rig->device, &err) == 0, "%s",
 		      err.text);
 	rig->blk = container_of(rig->device, struct blk, base.device);
@@ -125,6 +126,11 @@ static inline void rig_init(struct rig *rig, const struct disk_config *config)
 	rig->header = world_at(&rig->world, rig->header_gpa, 4096);
 	rig->data = world_at(&rig->world, rig->data_gpa, RIG_DATA_BYTES);
 	rig->status = world_at(&rig->world, rig->status_gpa, 4096);
+}
+
+static inline void rig_init(struct rig *rig, const struct disk_config *config)
+{
+	rig_init_cpus(rig, config, 1);
 }
 
 static inline void rig_finish(struct rig *rig)

@@ -30,6 +30,25 @@ START_TEST(config_space_tells_the_disk)
 }
 END_TEST
 
+START_TEST(there_is_a_queue_for_each_cpu)
+{
+	static const struct {
+		uint32_t wish, cpus;
+		unsigned queues;
+	} rows[] = {{0, 0, 1}, {0, 3, 3}, {0, 64, 16}, {2, 8, 2}};
+	for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
+		struct rig rig;
+		struct disk_config config = rig_config();
+		config.queues = rows[i].wish;
+		rig_init_cpus(&rig, &config, rows[i].cpus);
+		rig_start(&rig, 0);
+		ck_assert_uint_eq(driver_config_get(&rig.driver, 34, 2), rows[i].queues);
+		ck_assert_uint_eq(rig.driver.queue_count, rows[i].queues);
+		rig_finish(&rig);
+	}
+}
+END_TEST
+
 static const uint64_t all_features = BLK_F_SEG_MAX | BLK_F_BLK_SIZE | BLK_F_TOPOLOGY | BLK_F_FLUSH;
 static const uint64_t write_features = BLK_F_CONFIG_WCE | BLK_F_WRITE_ZEROES;
 
@@ -456,9 +475,9 @@ START_TEST(what_cannot_be_a_disk_is_refused)
 }
 END_TEST
 
-TEST_MAIN("blk", config_space_tells_the_disk, features_follow_the_config, what_is_written_is_read,
-	  any_framing_is_good, requests_outside_the_disk_fail, large_blocks_are_whole, wrong_directions_fail,
-	  requests_without_header_or_status_break_the_device, unknown_types_are_not_supported,
-	  the_serial_number_is_told, ranges_are_judged_before_any_is_done, ranges_become_zeros,
-	  a_read_only_disk_is_not_written, writes_are_durable_without_a_cache,
+TEST_MAIN("blk", config_space_tells_the_disk, there_is_a_queue_for_each_cpu, features_follow_the_config,
+	  what_is_written_is_read, any_framing_is_good, requests_outside_the_disk_fail,
+	  large_blocks_are_whole, wrong_directions_fail, requests_without_header_or_status_break_the_device,
+	  unknown_types_are_not_supported, the_serial_number_is_told, ranges_are_judged_before_any_is_done,
+	  ranges_become_zeros, a_read_only_disk_is_not_written, writes_are_durable_without_a_cache,
 	  writethrough_starts_without_a_cache, a_larger_disk_is_told, what_cannot_be_a_disk_is_refused)
