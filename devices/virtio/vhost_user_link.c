@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#define WAIT_FIRST_NS UINT64_C(50000000) /* between attempts to come back, doubled each time up to */
+#define WAIT_FIRST_NS UINT64_C(10000000) /* between attempts to come back, doubled each time up to */
 #define WAIT_MOST_NS  UINT64_C(2000000000)
 
 enum { CONFIG_HEADER = 12, BLK_WCE = 32, BLK_NUM_QUEUES = 34 };
@@ -203,7 +203,7 @@ static void idle(void *owner)
 static void failed(void *owner, const char *why)
 {
 	struct vhost_user_device *vu = owner;
-	bool was_started = vu->started || vu->starting;
+	bool had_queues = false;
 	vu->channel_theirs = close_fd(vu->channel_theirs);
 	(void)snprintf(vu->why, sizeof(vu->why), "%s", why);
 	if (!vu->greeted) {
@@ -213,11 +213,13 @@ static void failed(void *owner, const char *why)
 	(void)log_guest(&vu->limit, "%s: %s: the back end is lost (%s); waiting for it", vu->name,
 			vu->config->path, why);
 	vu->up = vu->starting = vu->started = vu->ending = false;
-	for (unsigned i = 0; i < vu->queue_count; i++)
+	for (unsigned i = 0; i < vu->queue_count; i++) {
+		had_queues |= vu->queues[i].running;
 		vu->queues[i].running = false;
+	}
 	if (vu->stopping) {
 		stopped(vu);
-	} else if (vu->active && was_started && vu->inflight_fd < 0 && !vu->kind->forgets &&
+	} else if (vu->active && had_queues && vu->inflight_fd < 0 && !vu->kind->forgets &&
 		   vhost_user_in_flight(vu)) {
 		vu->broken = true;
 		virtio_needs_reset(vu->base.virtio, "its back end went away with requests it does not track");

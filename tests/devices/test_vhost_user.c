@@ -86,9 +86,11 @@ START_TEST(it_comes_back_in_the_middle_of_traffic)
 		}
 		for (unsigned i = 0; i < (round & 1 ? 4 : 0); i++)
 			(void)collect(1);
+		peer_stop(&rig.peer);
 		for (unsigned slot = 0; slot < 16; slot++)
 			ck_assert_uint_eq(rig.peer.disk[slot * DATA_BYTES + 77],
 					  (uint8_t)(round * 16 + slot));
+		peer_start(&rig.peer);
 	}
 	ck_assert_int_eq(driver_status(&rig.driver) & DRIVER_NEEDS_RESET, 0);
 	rig_finish();
@@ -162,14 +164,15 @@ START_TEST(the_configuration_changes)
 	rig.peer.capacity = 1024;
 	const uint32_t message[] = {2, 1 | 8, 0}; /* with an answer */
 	uint32_t answer[5] = {0};
-	peer_send(rig.peer.channel_fd, message, sizeof(message), -1);
-	ck_assert_int_eq(recv(rig.peer.channel_fd, answer, sizeof(answer), MSG_WAITALL), sizeof(answer));
+	_cleanup_close_ int channel = dup(rig.peer.channel_fd);
+	peer_send(channel, message, sizeof(message), -1);
+	ck_assert_int_eq(recv(channel, answer, sizeof(answer), MSG_WAITALL), sizeof(answer));
 	ck_assert_uint_eq(answer[0], 2);
 	ck_assert_uint_eq(answer[3], 0);
 	ck_assert_int_eq(driver_wait_config_interrupt(&rig.driver, before), 0);
 	ck_assert_uint_eq(driver_config_get(&rig.driver, 0, 8), 1024);
 	driver_config_set(&rig.driver, 32, 1, 1);
-	for (unsigned i = 0; i < 1000 && !*(volatile uint8_t *)&rig.peer.writeback; i++) {
+	for (unsigned i = 0; i < 1000 && !rig.peer.writeback; i++) {
 		check_disk(0, 2);
 		(void)usleep(1000);
 	}

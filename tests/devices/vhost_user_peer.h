@@ -53,18 +53,19 @@ struct peer_queue {
 struct peer {
 	char path[64];
 	uint64_t features, protocol;
-	uint32_t fault_request; /* and how it is answered */
-	enum peer_fault fault;
+	_Atomic uint32_t fault_request; /* and how it is answered */
+	_Atomic unsigned fault;
 	_Atomic int die_in; /* so many requests from now it dies, before it has answered; -1: lives */
 	_Atomic unsigned served, connections;
-	uint64_t capacity; /* sectors, in the configuration */
-	uint8_t writeback;
-	uint64_t got_features;
+	_Atomic uint64_t capacity; /* sectors, in the configuration */
+	_Atomic uint8_t writeback;
+	_Atomic uint64_t got_features;
 
 	/* Of the thread. */
 	pthread_t thread;
 	bool running;
-	int listen_fd, fd, channel_fd, stop_fd;
+	int listen_fd, fd, stop_fd;
+	_Atomic int channel_fd;
 	bool dead;
 	struct {
 		uint64_t gpa, size, user, mapped_len;
@@ -266,7 +267,7 @@ static inline void peer_answer(struct peer *peer, const struct peer_message *m, 
 			       uint32_t size, int passed)
 {
 	uint8_t bytes[12 + 512];
-	enum peer_fault fault = m->request == peer->fault_request ? peer->fault : PEER_FINE;
+	enum peer_fault fault = m->request == peer->fault_request ? (enum peer_fault)peer->fault : PEER_FINE;
 	uint32_t sent_size = fault == PEER_SHORT ? size - 1 : fault == PEER_LONG ? size + 1 : size;
 	memset(bytes, 0, sizeof(bytes));
 	store_le32(bytes, fault == PEER_OTHER ? m->request + 1 : m->request);
@@ -445,7 +446,8 @@ static inline void peer_turn(struct peer *peer)
 static inline void *peer_run(void *arg)
 {
 	struct peer *peer = arg;
-	peer->fd = peer->channel_fd = -1;
+	peer->fd = -1;
+	atomic_store(&peer->channel_fd, -1);
 	for (unsigned i = 0; i < PEER_QUEUES; i++)
 		peer->queues[i] = (struct peer_queue){.kick = -1, .call = -1};
 	while (!peer->dead)
