@@ -108,7 +108,9 @@ struct loop *virtio_loop(struct virtio *virtio); /* the device's I/O thread */
 
 /*
  * Run fn(arg) on the device's I/O thread and wait for its result: for what creating and destroying a device
- * has to do there (timers, polls). Not from that thread.
+ * has to do there (timers, polls). Not from that thread. A device with operations of its own on the loop is
+ * destroyed in three steps: virtio_reset, so that nothing starts them any more; virtio_call, to release them;
+ * virtio_destroy.
  */
 int virtio_call(struct virtio *virtio, int (*fn)(void *arg), void *arg);
 

@@ -61,7 +61,6 @@ void virtio_assign(struct virtio *v, const struct virtio_regs *regs)
 	v->engaged = regs->status & STATUS_DRIVER_OK;
 	v->resetting = false;
 	v->queue_resetting = 0;
-	pci_intx_set(v->function, regs->isr != 0);
 	pthread_cond_broadcast(&v->changed);
 }
 
@@ -218,8 +217,6 @@ static void stop(struct virtio *v, bool reset)
 	}
 	v->stopping = true;
 	loop_remove_poller(v->loop, &v->poller);
-	for (unsigned i = 0; i < v->spec.queue_count; i++)
-		virtio_queue_close(&v->queues[i]);
 	v->spec.ops->stop(v->spec.device);
 }
 

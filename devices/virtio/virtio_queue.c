@@ -243,11 +243,14 @@ void virtio_queue_route_irq(struct virtio_queue *q)
 	pthread_mutex_lock(&v->lock);
 	int vector = v->regs.queue_vector[q - v->queues];
 	pthread_mutex_unlock(&v->lock);
-	if (vector < v->vectors && pci_msix_enabled(v->function) && !vector_taken(v, vector) &&
-	    pci_msix_attach(v->function, (uint16_t)vector, q->irq_fd) == 0)
-		q->irq_vector = vector;
-	else
-		loop_poll(v->loop, &q->irq_op, q->irq_fd, POLLIN);
+	if (vector < v->vectors && pci_msix_enabled(v->function) && !vector_taken(v, vector)) {
+		if (pci_msix_attach(v->function, (uint16_t)vector, q->irq_fd) == 0) {
+			q->irq_vector = vector;
+			return;
+		}
+		(void)pci_msix_attach(v->function, (uint16_t)vector, -1);
+	}
+	loop_poll(v->loop, &q->irq_op, q->irq_fd, POLLIN);
 }
 
 void virtio_queue_drop_irq(struct virtio_queue *q)
