@@ -149,6 +149,13 @@ START_TEST(masked_function_waits)
 	ck_assert_uint_eq(pending(&bench), 0xc);
 	control(&bench, ENABLE);
 	ck_assert_uint_eq(sent(&bench, 0x42), 1);
+	pci_msix_signal(bench.function, 0);
+	ck_assert_uint_eq(sent(&bench, 0x40), 1);
+	conf_set(&bench, FUNCTION, 0x7f, 1, 0xc0); /* the byte alone */
+	pci_msix_signal(bench.function, 0);
+	ck_assert_uint_eq(sent(&bench, 0), 0);
+	conf_set(&bench, FUNCTION, 0x7f, 1, 0x80);
+	ck_assert_uint_eq(sent(&bench, 0x40), 1);
 	pci_function_reset(bench.function);
 	conf_set(&bench, FUNCTION, 0x04, 2, 2);
 	ck_assert_uint_eq(pending(&bench), 0);
@@ -173,6 +180,10 @@ START_TEST(attached_event_follows_its_vector)
 	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), other = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	ck_assert_int_eq(pci_msix_attach(bench.function, 1, fd), 0);
 	ck_assert_uint_eq(attached(&bench, fd), 0x41);
+	eventfd_write(fd, 1);
+	ck_assert_uint_eq(pending(&bench), 0); /* KVM is about to send it */
+	eventfd_t count;
+	ck_assert_int_eq(eventfd_read(fd, &count), 0);
 	table_set(&bench, 1, 2, 0x51);
 	ck_assert_uint_eq(attached(&bench, fd), 0x51);
 	unsigned before = bench.msi.attaches;
@@ -387,7 +398,7 @@ START_TEST(state_of_another_function_is_refused)
 		check_refused(&bench, &bad);
 	}
 	bad = good;
-	bad.msix_table[16] = 1; /* a fifth vector */
+	bad.msix_table[16] = 4; /* a fifth vector */
 	check_refused(&bench, &bad);
 	bad = good;
 	bad.msix_table[0] |= 1;
