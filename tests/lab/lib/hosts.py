@@ -67,7 +67,10 @@ class Vmx:
 
     def command(self, scenario, folder):
         self.make_iso(scenario, folder)
-        shutil.copy(f"{HERE}/guest/bochsrc", folder)
+        # A fixed time of day makes two runs alike, as with svm; $LAB_SEED makes another by starting at another second.
+        seconds = 1767225600 + int(os.environ.get("LAB_SEED") or "1")
+        with open(f"{folder}/bochsrc", "wb") as file:
+            file.write(read(HERE, "guest/bochsrc").replace(b"@TIME@", str(seconds).encode()))
         return [self.emulator, "-q", "-f", "bochsrc"]
 
     def make_iso(self, scenario, folder):
