@@ -160,6 +160,7 @@ START_TEST(what_is_no_event_fd_is_refused)
 	machine_init(&m);
 	int fd = event_fd();
 	ck_assert_int_lt(m.sink->attach(m.sink, m.kvm_fd, TO_CPU0, 0x71), 0);
+	ck_assert_int_lt(m.sink->attach(m.sink, m.kvm_fd, TO_CPU0, 0x71), 0); /* it left nothing behind */
 	ck_assert_int_eq(m.sink->attach(m.sink, fd, TO_CPU0, 0x72), 0);
 	ring(fd);
 	ck_assert(soon_requested(&m, 0x72));
