@@ -74,11 +74,11 @@ static void switch_msix(struct driver *d, bool on)
 	uint16_t control = (uint16_t)config(d, d->msix + 2U, 2);
 	uint32_t table = config(d, d->msix + 4U, 4);
 	uint64_t gpa = bar_gpa(d, table & 7) + (table & ~7U);
-	for (unsigned i = 0; i <= (control & 0x7ffU); i++) {
-		world_write(d->world, gpa + 16 * i, 4, LAYOUT_LAPIC_GPA);
-		world_write(d->world, gpa + 16 * i + 4, 4, 0);
-		world_write(d->world, gpa + 16 * i + 8, 4, d->slot << 8 | i);
-		world_write(d->world, gpa + 16 * i + 12, 4, 0);
+	for (uint32_t i = 0; i <= (control & 0x7ffU); i++, gpa += 16) {
+		world_write(d->world, gpa, 4, LAYOUT_LAPIC_GPA);
+		world_write(d->world, gpa + 4, 4, 0);
+		world_write(d->world, gpa + 8, 4, d->slot << 8 | i);
+		world_write(d->world, gpa + 12, 4, 0);
 	}
 	control = (uint16_t)(on ? control | 0x8000U : control & ~0x8000U);
 	world_config_write(d->world, d->slot, d->msix + 2U, 2, control);

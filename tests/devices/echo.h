@@ -55,12 +55,14 @@ static inline uint64_t echo_features(void *device)
 static inline void echo_config_read(void *device, uint32_t offset, void *data, uint32_t len)
 {
 	struct echo *echo = device;
+	echo->mistakes += offset > ECHO_CONFIG_BYTES || len > ECHO_CONFIG_BYTES - offset;
 	memcpy(data, echo->config + offset, len);
 }
 
 static inline void echo_config_write(void *device, uint32_t offset, const void *data, uint32_t len)
 {
 	struct echo *echo = device;
+	echo->mistakes += offset > ECHO_CONFIG_BYTES || len > ECHO_CONFIG_BYTES - offset;
 	if (offset + len <= ECHO_CONFIG_BYTES / 2)
 		memcpy(echo->config + offset, data, len);
 }

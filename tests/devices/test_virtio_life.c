@@ -29,6 +29,8 @@ START_TEST(a_reset_waits_for_what_is_in_flight)
 		driver_ring_doorbell(&rig.driver, 0);
 		usleep(2000);
 		ck_assert_uint_eq(get(DRIVER_STATUS, 1), 15);
+		ck_assert_uint_ne(get(DRIVER_QUEUE_SELECT, 2), 1);
+		ck_assert_uint_eq(driver_config_get(&rig.driver, 0, 4), 0);
 		ck_assert_uint_eq(rig.echo.stops, 1);
 		rig.echo.slow_stop = false;
 		echo_release(&rig.echo);
