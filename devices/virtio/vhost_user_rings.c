@@ -113,12 +113,11 @@ void vhost_user_drop_inflight(struct vhost_user_device *vu)
 
 /* ---- positions ---- */
 
-/* The index after a split ring's flags: of the used ring, or of the available ring. */
+/* The index after a split ring's flags: of the used ring, or of the available ring. Both sides are at it. */
 static uint16_t ring_index(struct vhost_user_device *vu, uint64_t gpa)
 {
-	uint16_t idx = 0;
-	(void)guest_memory_read(vu->memory, gpa + 2, &idx, sizeof(idx));
-	return idx;
+	const uint16_t *idx = guest_memory_at(vu->memory, gpa + 2, sizeof(*idx));
+	return idx ? __atomic_load_n(idx, __ATOMIC_ACQUIRE) : 0;
 }
 
 bool vhost_user_in_flight(struct vhost_user_device *vu)

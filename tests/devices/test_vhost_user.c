@@ -1,4 +1,5 @@
 /* vhost-user: a device whose queues another process works on; that process stops, dies and comes back. */
+#include "harness.h"
 #include "vhost_user_rig.h"
 
 static const uint64_t protocols[] = {PROTOCOL_CONFIG, PROTOCOL_CONFIG | PROTOCOL_ACK,

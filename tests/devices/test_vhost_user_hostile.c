@@ -1,4 +1,5 @@
 /* vhost-user back ends that are wrong: in every way that the protocol gives them, at every command. */
+#include "harness.h"
 #include "vhost_user_rig.h"
 
 enum { SECOND_NS = 1000000000 };

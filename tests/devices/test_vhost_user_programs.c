@@ -1,4 +1,5 @@
 /* vhost-user with the programs that Debian has: qemu-storage-daemon and virtiofsd. */
+#include "harness.h"
 #include "vhost_user_rig.h"
 
 #include <signal.h>

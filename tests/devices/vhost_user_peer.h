@@ -55,6 +55,8 @@ struct peer {
 	uint64_t features, protocol;
 	_Atomic uint32_t fault_request; /* and how it is answered */
 	_Atomic unsigned fault;
+	const uint8_t *script; /* a fault and a byte of nonsense for each answer; then it is good */
+	size_t script_len;
 	_Atomic int die_in; /* so many requests from now it dies, before it has answered; -1: lives */
 	_Atomic unsigned served, connections;
 	_Atomic uint64_t capacity; /* sectors, in the configuration */
@@ -268,6 +270,14 @@ static inline void peer_answer(struct peer *peer, const struct peer_message *m, 
 {
 	uint8_t bytes[12 + 512];
 	enum peer_fault fault = m->request == peer->fault_request ? (enum peer_fault)peer->fault : PEER_FINE;
+	uint8_t nonsense = 0xff;
+	if (peer->script_len >= 2) {
+		fault = peer->script[0] % PEER_FAULTS;
+		fault = fault == PEER_SILENT ? PEER_FINE : fault;
+		nonsense = peer->script[1];
+		peer->script += 2;
+		peer->script_len -= 2;
+	}
 	uint32_t sent_size = fault == PEER_SHORT ? size - 1 : fault == PEER_LONG ? size + 1 : size;
 	memset(bytes, 0, sizeof(bytes));
 	store_le32(bytes, fault == PEER_OTHER ? m->request + 1 : m->request);
@@ -275,7 +285,7 @@ static inline void peer_answer(struct peer *peer, const struct peer_message *m, 
 	store_le32(bytes + 8, fault == PEER_HUGE ? UINT32_MAX : sent_size);
 	memcpy(bytes + 12, payload, size);
 	if (fault == PEER_NONSENSE)
-		memset(bytes + 12, 0xff, size);
+		memset(bytes + 12, nonsense, size);
 	if (fault == PEER_REFUSE)
 		bytes[12] = 1;
 	peer->dead |= fault == PEER_HANG_UP || fault == PEER_CUT;
@@ -400,7 +410,7 @@ static inline void peer_command(struct peer *peer, struct peer_message *m)
 	if (m->request == 32)
 		peer_set_inflight(peer, m);
 	if (m->request == 21) {
-		peer->channel_fd = m->fds[0];
+		(void)close_fd(atomic_exchange(&peer->channel_fd, m->fds[0]));
 		m->fd_count = 0;
 	}
 	(void)peer_vring(peer, m);
@@ -447,7 +457,6 @@ static inline void *peer_run(void *arg)
 {
 	struct peer *peer = arg;
 	peer->fd = -1;
-	atomic_store(&peer->channel_fd, -1);
 	for (unsigned i = 0; i < PEER_QUEUES; i++)
 		peer->queues[i] = (struct peer_queue){.kick = -1, .call = -1};
 	while (!peer->dead)
@@ -461,7 +470,6 @@ static inline void *peer_run(void *arg)
 		(void)munmap(peer->inflight, PEER_INFLIGHT);
 	(void)unlink(peer->path); /* before anybody can see that we are gone */
 	(void)close_fd(peer->listen_fd);
-	(void)close_fd(peer->channel_fd);
 	(void)close_fd(peer->fd);
 	return NULL;
 }
@@ -473,6 +481,7 @@ static inline void peer_start(struct peer *peer)
 	static uint8_t untracked[PEER_INFLIGHT];
 	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", peer->path);
 	peer->dead = false;
+	atomic_store(&peer->channel_fd, -1);
 	peer->inflight = peer->protocol & 1U << 12 ? NULL : untracked;
 	peer->stop_fd = eventfd(0, EFD_CLOEXEC);
 	peer->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -483,23 +492,22 @@ static inline void peer_start(struct peer *peer)
 	peer->running = true;
 }
 
+/* It died by itself. */
+static inline void peer_join(struct peer *peer)
+{
+	ck_assert_int_eq(pthread_join(peer->thread, NULL), 0);
+	peer->stop_fd = close_fd(peer->stop_fd);
+	(void)close_fd(atomic_exchange(&peer->channel_fd, -1));
+	peer->running = false;
+}
+
 /* It is gone, if it was not already. */
 static inline void peer_stop(struct peer *peer)
 {
 	if (!peer->running)
 		return;
 	(void)eventfd_write(peer->stop_fd, 1);
-	ck_assert_int_eq(pthread_join(peer->thread, NULL), 0);
-	peer->stop_fd = close_fd(peer->stop_fd);
-	peer->running = false;
-}
-
-/* It died by itself. */
-static inline void peer_join(struct peer *peer)
-{
-	ck_assert_int_eq(pthread_join(peer->thread, NULL), 0);
-	peer->stop_fd = close_fd(peer->stop_fd);
-	peer->running = false;
+	peer_join(peer);
 }
 
 #endif

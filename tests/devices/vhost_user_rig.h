@@ -5,7 +5,6 @@
 #include "../../devices/devices.h"
 #include "base/log.h"
 #include "driver.h"
-#include "harness.h"
 #include "vhost_user_peer.h"
 
 enum { SLOTS = 64, SLOT_BYTES = 8192, DATA_BYTES = 4096 };
