@@ -299,7 +299,7 @@ static void give_packet(struct net_rx *rx, struct net_rx_slot *slot, const struc
 	struct virtq_used used[VIRTQ_SIZE_MAX];
 	uint16_t count = 0;
 	size_t left = packet->bytes;
-	for (struct net_buffer *at = slot->buffers.first; left; at = at->next) {
+	for (struct net_buffer *at = slot->buffers.first; at && left; at = at->next) {
 		size_t part = left < at->chain.write_bytes ? left : at->chain.write_bytes;
 		used[count++] = (struct virtq_used){.chain = &at->chain, .written = (uint32_t)part};
 		left -= part;

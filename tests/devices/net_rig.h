@@ -16,7 +16,14 @@
 #include <string.h>
 #include <time.h>
 
-enum { RIG_QUEUE = 64, RIG_FRAME_MAX = 70000, RIG_TX_SLOTS = 32, RIG_RX = 0, RIG_TX = 1, RIG_CONTROL = 2 };
+enum {
+	RIG_QUEUE = 64,
+	RIG_FRAME_MAX = 70000,
+	RIG_TX_SLOTS = RIG_QUEUE,
+	RIG_RX = 0,
+	RIG_TX = 1,
+	RIG_CONTROL = 2
+};
 
 struct nic {
 	struct net_config config;
@@ -85,10 +92,12 @@ static inline void nic_post(struct nic *nic, unsigned queue, unsigned count, uin
 	}
 }
 
-/* Submits a packet of `bytes` that lie as a header and a frame. */
+/* The id of the chain, or -ENOSPC. */
 static inline int nic_submit(struct nic *nic, unsigned queue, const struct net_header *header,
 			     const void *frame, size_t len)
 {
+	if (nic->driver.queues[queue]->ring.free_desc < 3)
+		return -ENOSPC; /* or what is in flight would be overwritten */
 	uint64_t gpa = nic->tx_gpa + (uint64_t)(nic->tx_slot++ % RIG_TX_SLOTS) * RIG_FRAME_MAX;
 	uint8_t *at = world_at(nic->world, gpa, NET_HEADER_BYTES + len);
 	memcpy(at, header, NET_HEADER_BYTES);
