@@ -79,9 +79,12 @@ static void tap_receive(struct net_port *backend, unsigned index, struct net_pac
 {
 	struct tap *tap = tap_of(backend);
 	struct tap_queue *queue = &tap->queues[index];
-	queue->in_left = count;
+	unsigned reads = tap->read_flags ? count : 1;
+	queue->in_left = reads;
 	queue->failed = false;
-	for (unsigned i = 0; i < count; i++) {
+	for (unsigned i = reads; i < count; i++)
+		packets[i].bytes = 0;
+	for (unsigned i = 0; i < reads; i++) {
 		queue->in[i].packet = &packets[i];
 		loop_readv(backend->loop, &queue->in[i].op, queue->fd, packets[i].iov, packets[i].count, -1,
 			   tap->read_flags);
@@ -211,8 +214,9 @@ static void init_queue(struct tap *tap, unsigned index)
 }
 
 /*
- * Linux 6.4 and later turn a read of a non-blocking TAP that finds nothing into one that waits, unless it is
- * told not to; earlier kernels never wait, and refuse to be told. A packet that is here already is lost.
+ * io_uring turns a read of a non-blocking TAP that finds nothing into one that waits, unless it is told not
+ * to, which kernels before 6.4 refuse for a TAP. There a batch of reads would wait until all of them have a
+ * packet (ping took seconds), so one is read at a time. A packet that is here already is lost.
  */
 static int find_read_flags(int fd)
 {
