@@ -1,15 +1,16 @@
 /* qcow2 against qemu-img: what one writes the other reads, with every kind of image. */
 #include "qcow2_rig.h"
 
-enum { DISK_BYTES = 8 << 20 };
+enum { DISK_BYTES = 4 << 20, REQUESTS = 200 };
 
-static struct block *open_file(struct loop *loop, const char *name, bool read_only)
+static struct block *open_file(struct loop *loop, const char *name, bool read_only, bool direct)
 {
 	static char path[512];
 	(void)snprintf(path, sizeof(path), "%s/%s", test_folder(), name);
 	const struct disk_config config = {.path = path,
 					   .format = DISK_QCOW2,
 					   .read_only = read_only,
+					   .direct = direct,
 					   .discard = true,
 					   .block_size = 512};
 	struct block *block = NULL;
@@ -58,15 +59,15 @@ static void make_image(const struct shape *shape, struct guest *guest)
 				 0);
 	}
 	if (shape->convert) {
-		ck_assert_int_eq(
-			shell("cd '%s' && qemu-img convert -f raw -O qcow2 %s -o %s base.raw disk.qcow2",
-			      folder, shape->convert, shape->options),
-			0);
+		ck_assert_int_eq(shell("cd '%s' && qemu-img convert -t unsafe -f raw -O qcow2 %s -o %s "
+				       "base.raw disk.qcow2",
+				       folder, shape->convert, shape->options),
+				 0);
 		return;
 	}
 	if (shape->backing) {
-		ck_assert_int_eq(shell("cd '%s' && qemu-img convert -f raw -O %s base.raw base", folder,
-				       shape->backing),
+		ck_assert_int_eq(shell("cd '%s' && qemu-img convert -t unsafe -f raw -O %s base.raw base",
+				       folder, shape->backing),
 				 0);
 		(void)snprintf(backing, sizeof(backing), "-b base -F %s", shape->backing);
 	}
@@ -75,7 +76,7 @@ static void make_image(const struct shape *shape, struct guest *guest)
 			 0);
 }
 
-static void random_writes_on(const struct shape *shape, uint64_t seed)
+static void random_writes_on(const struct shape *shape, uint64_t seed, bool direct)
 {
 	struct guest guest;
 	const char *folder = test_folder();
@@ -83,12 +84,12 @@ static void random_writes_on(const struct shape *shape, uint64_t seed)
 	guest.cluster_sectors = shape->cluster_bytes / SECTOR;
 	guest.flush_every = guest.fua_every = 100; /* the host's disk is slow */
 	make_image(shape, &guest);
-	guest.block = open_file(guest.loop, "disk.qcow2", true);
+	guest.block = open_file(guest.loop, "disk.qcow2", true, false);
 	guest_read_all(&guest);
 	block_close(guest.block);
 	for (int round = 0; round < 2; round++) {
-		guest.block = open_file(guest.loop, "disk.qcow2", false);
-		guest_run(&guest, 400);
+		guest.block = open_file(guest.loop, "disk.qcow2", false, direct);
+		guest_run(&guest, REQUESTS);
 		ck_assert_uint_eq(guest.errors, 0);
 		guest_read_all(&guest);
 		block_close(guest.block);
@@ -106,8 +107,34 @@ START_TEST(random_writes_leave_what_qemu_img_reads)
 {
 	uint64_t seed = number_from_env("QCOW2_SEED", 1);
 	for (size_t i = 0; i < ARRAY_LEN(shapes); i++)
-		random_writes_on(&shapes[i], seed + i);
+		random_writes_on(&shapes[i], seed + i, false);
 }
 END_TEST
 
-QCOW2_TEST_MAIN("qcow2_images", random_writes_leave_what_qemu_img_reads)
+/* O_DIRECT, where the file system of TMPDIR does it in blocks of 512 bytes. */
+START_TEST(direct_writes_leave_the_same)
+{
+	static const struct shape direct_shapes[] = {
+		{"cluster_size=65536", 65536, "raw", NULL},
+		{"cluster_size=4096", 4096, "qcow2", NULL},
+		{"cluster_size=65536", 65536, NULL, "-c"},
+	};
+	char path[512];
+	(void)snprintf(path, sizeof(path), "%s/probe", test_folder());
+	ck_assert_int_eq(shell("truncate -s 1M '%s'", path), 0);
+	const struct block_raw_spec probe = {.path = path, .direct = true, .block_size = 512};
+	struct loop *loop = NULL;
+	struct block *block = NULL;
+	struct err err = ERR_INIT;
+	ck_assert_int_eq(loop_create(16, &loop, &err), 0);
+	bool possible = block_raw_open(&probe, loop, &block, &err) == 0;
+	block_close(block);
+	loop_destroy(loop);
+	for (size_t i = 0; possible && i < ARRAY_LEN(direct_shapes); i++)
+		random_writes_on(&direct_shapes[i], number_from_env("QCOW2_SEED", 1) + 100 + i, true);
+	if (!possible)
+		(void)printf("no O_DIRECT here: %s\n", err.text);
+}
+END_TEST
+
+QCOW2_TEST_MAIN("qcow2_images", random_writes_leave_what_qemu_img_reads, direct_writes_leave_the_same)
