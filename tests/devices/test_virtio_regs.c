@@ -373,6 +373,10 @@ START_TEST(the_window_refuses_what_4_1_4_9_forbids)
 		(void)world_config_read(&rig.world, rig.driver.slot, rig.driver.window + 16U, 4);
 		ck_assert_uint_eq(driver_status(&rig.driver), 0);
 	}
+	window_write(0x2002, 4, UINT32_MAX);
+	ck_assert_uint_eq(driver_config_get(&rig.driver, 0, 8), 0);
+	window_write(0x2004, 4, UINT32_MAX);
+	ck_assert_uint_eq(driver_config_get(&rig.driver, 0, 8), 0xffffffff00000000);
 	rig_finish();
 }
 END_TEST
