@@ -56,15 +56,20 @@ static inline int nic_try_create(struct nic *nic, struct world *world, const str
 	return net_class.create(&nic->config, index, &world->services, &nic->device, err);
 }
 
-/* The slot is taken from the config: tests that have several nics give each one. */
+/* What nic_try_create has made gets its driver. The slot is taken from the config. */
+static inline void nic_find(struct nic *nic)
+{
+	ck_assert_int_eq(driver_init_at(&nic->driver, nic->world, nic->config.place.slot), 0);
+	nic->tx_gpa = world_alloc(nic->world, (uint64_t)RIG_TX_SLOTS * RIG_FRAME_MAX);
+}
+
 static inline void nic_create(struct nic *nic, struct world *world, const struct net_config *config,
 			      size_t index)
 {
 	struct err err;
 	int r = nic_try_create(nic, world, config, index, &err);
 	ck_assert_msg(r == 0, "%s", err.text);
-	ck_assert_int_eq(driver_init_at(&nic->driver, world, config->place.slot), 0);
-	nic->tx_gpa = world_alloc(world, (uint64_t)RIG_TX_SLOTS * RIG_FRAME_MAX);
+	nic_find(nic);
 }
 
 static inline void nic_destroy(struct nic *nic)

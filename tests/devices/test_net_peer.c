@@ -412,7 +412,16 @@ START_TEST(passt_answers)
 		return;
 	}
 	const struct net_config config = passt_config();
-	nic_create(&rig.a, &rig.world, &config, 0);
+	struct err err;
+	int r = -ECONNREFUSED; /* between its bind and its listen */
+	for (unsigned i = 0; i < 2000 && r == -ECONNREFUSED; i++) {
+		r = nic_try_create(&rig.a, &rig.world, &config, 0, &err);
+		rig_sleep_ms(r ? 1 : 0);
+	}
+	if (r < 0)
+		(void)kill(pid, SIGTERM);
+	ck_assert_msg(r == 0, "%s", err.text);
+	nic_find(&rig.a);
 	nic_start(&rig.a, NET_F_MRG_RXBUF);
 	nic_wait_link(&rig.a, true);
 	nic_post(&rig.a, RIG_RX, 32, 2048);
