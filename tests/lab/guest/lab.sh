@@ -12,6 +12,12 @@ load() { # MODULE [PARAMETER]...
     insmod "modules/$name.ko" "$@"
 }
 
+load_modules() { # all that the scenario names, in its order
+    for module in $MODULES; do
+        load "$module"
+    done
+}
+
 # Nested virtualization needs nothing else from L0 and L1 but this module and these parameters.
 load_kvm() {
     load irqbypass && load kvm && load $KVM_MODULE && [ -c /dev/kvm ] && say "kvm loaded: $KVM_MODULE"

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 
-from images import CannotRun, HERE, guest_files, initramfs, kernel, probe, read
+from images import CannotRun, HERE, debian_disk, guest_files, initramfs, kernel, probe, read
 
 # What every kernel gets: no speculation work-arounds (they cost an emulator dearly and protect nothing here), one address
 # layout in every run, and a panic that ends the machine at once instead of hanging it.
@@ -47,7 +47,7 @@ class Svm:
             "-seed", os.environ.get("LAB_SEED") or "1",
             "-display", "none", "-nodefaults", "-serial", "file:serial.log", "-no-reboot",
             "-kernel", f"{self.kernel}/vmlinuz", "-initrd", "l0.cpio", "-append", QUIET,
-        ]
+        ] + (["-drive", f"file={debian_disk()},format=raw,if=virtio,snapshot=on"] if scenario.disk else [])
 
 
 class Vmx:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import subprocess
+import tempfile
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -94,9 +95,24 @@ def guest_files(scenario, level, host):
     return tree
 
 
+def prepared(scenario):
+    """What the scenario's own `prepare` makes in an empty folder on this machine: images, programs with their libraries."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([f"{scenario.path}/prepare"], cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        names = [os.path.relpath(os.path.join(top, name), folder) for top, _, files in os.walk(folder) for name in files]
+        return {name: (os.stat(f"{folder}/{name}").st_mode & 0o777, read(folder, name)) for name in names}
+
+
+def debian_disk():
+    """An ext4 image of a small Debian; nobody may write to it."""
+    if subprocess.run(["which", "mmdebstrap"], stdout=subprocess.DEVNULL).returncode:
+        raise CannotRun("mmdebstrap missing: run scripts/deps lab")
+    return subprocess.run([f"{HERE}/debian"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
 def initramfs(scenario, level, host):
     """The whole world of one level, the levels above it nested inside."""
-    env = f"LEVEL={level.upper()} HOST={host.name} KVM_MODULE='{host.kvm_module}'\n"
+    env = f"LEVEL={level.upper()} HOST={host.name} KVM_MODULE='{host.kvm_module}' MODULES='{' '.join(scenario.modules)}'\n"
     tree = {
         "init": (0o755, read(HERE, "guest/init")),
         "lab.sh": (0o644, read(HERE, "guest/lab.sh")),
@@ -104,6 +120,7 @@ def initramfs(scenario, level, host):
         "run.sh": (0o644, read(scenario.path, f"{level}.sh")),
         "bin/probe": (0o755, read(probe())),
     }
+    tree.update({os.path.basename(path): (0o755, read(path)) for path in glob.glob(f"{scenario.path}/{level}-*.sh")})
     tree.update(busybox())
     above = f"l{int(level[1]) + 1}"
     modules = list(scenario.modules)
@@ -113,6 +130,8 @@ def initramfs(scenario, level, host):
         modules += ["irqbypass", "kvm", host.kvm_module.split()[0]]
     elif scenario.kvm_in_last:
         modules += ["irqbypass", "kvm", host.kvm_module.split()[0]]
+    if level == "l0" and os.path.exists(f"{scenario.path}/prepare"):
+        tree.update(prepared(scenario))
     for module in modules:
         tree[f"modules/{module}.ko"] = (0o644, read(host.kernel, "modules", f"{module}.ko"))
     return cpio(tree)
