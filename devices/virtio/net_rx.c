@@ -299,11 +299,13 @@ static void give_packet(struct net_rx *rx, struct net_rx_slot *slot, const struc
 	struct virtq_used used[VIRTQ_SIZE_MAX];
 	uint16_t count = 0;
 	size_t left = packet->bytes;
-	for (struct net_buffer *at = slot->buffers.first; at && left; at = at->next) {
+	const struct net_buffer *at = slot->buffers.first;
+	do {
 		size_t part = left < at->chain.write_bytes ? left : at->chain.write_bytes;
 		used[count++] = (struct virtq_used){.chain = &at->chain, .written = (uint32_t)part};
 		left -= part;
-	}
+		at = at->next;
+	} while (at && left);
 	finish_header(rx->net, &slot->buffers, count);
 	(void)virtq_push_together(rx->vq, used, count); /* a broken queue is seen by whoever pops next */
 	for (; count > 0; count--)
