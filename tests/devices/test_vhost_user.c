@@ -182,7 +182,31 @@ START_TEST(the_configuration_changes)
 }
 END_TEST
 
-TEST_MAIN("vhost_user", requests_reach_the_back_end, features_are_what_both_know,
-	  the_driver_starts_anew_and_anew, a_pause_loses_nothing, it_comes_back_in_the_middle_of_traffic,
+START_TEST(a_network_card_has_an_address_and_a_link)
+{
+	struct err err = ERR_INIT;
+	rig_world(0);
+	rig.peer.features =
+		VIRTIO_F_VERSION_1 | VIRTIO_BIT(0) | VIRTIO_BIT(15) | VIRTIO_BIT(17) | VIRTIO_BIT(22);
+	rig.config = (struct vhost_user_config){.kind = VHOST_USER_NET,
+						.path = rig.peer.path,
+						.mac = "52:54:00:12:34:56",
+						.queues = 1,
+						.queue_size = 64};
+	peer_start(&rig.peer); /* without protocol features: an old one */
+	ck_assert_msg(rig_create(&err) == 0, "%s", err.text);
+	ck_assert_int_eq(driver_init(&rig.driver, &rig.world, VIRTIO_ID_NET), 0);
+	rig_drive();
+	ck_assert_uint_eq(driver_offered(&rig.driver), VIRTIO_F_VERSION_1 | VIRTIO_BIT(0) | VIRTIO_BIT(5) |
+							       VIRTIO_BIT(15) | VIRTIO_BIT(16));
+	ck_assert_uint_eq(driver_config_get(&rig.driver, 0, 4), 0x12005452);
+	ck_assert_uint_eq(driver_config_get(&rig.driver, 4, 4), 0x00015634); /* link is up */
+	rig_finish();
+}
+END_TEST
+
+TEST_MAIN("vhost_user", a_network_card_has_an_address_and_a_link, requests_reach_the_back_end,
+	  features_are_what_both_know, the_driver_starts_anew_and_anew, a_pause_loses_nothing,
+	  it_comes_back_in_the_middle_of_traffic,
 	  without_tracking_an_idle_disk_survives_and_a_busy_one_needs_a_reset, a_reset_while_nobody_is_there,
 	  it_must_come_back_with_what_it_offered, the_configuration_changes)
