@@ -76,6 +76,7 @@ struct peer {
 	} regions[PEER_REGIONS];
 	unsigned region_count;
 	struct peer_queue queues[PEER_QUEUES];
+	bool tracked;	   /* the front end has given us a table of what is in flight */
 	uint8_t *inflight; /* a byte for each head of each queue; outlives us */
 	uint8_t *disk;	   /* so does it */
 };
@@ -185,7 +186,7 @@ static inline void peer_work(struct peer *peer, struct peer_queue *q)
 /* What the one before us had taken and not done. */
 static inline void peer_resubmit(struct peer *peer, struct peer_queue *q)
 {
-	if (!(peer->protocol & 1U << 12) || !peer->inflight)
+	if (!peer->tracked)
 		return;
 	uint8_t *inflight = peer->inflight + (q - peer->queues) * PEER_SIZE_MAX;
 	uint16_t count = 0;
@@ -323,9 +324,15 @@ static inline void peer_get_inflight(struct peer *peer, struct peer_message *m)
 
 static inline void peer_set_inflight(struct peer *peer, struct peer_message *m)
 {
+	if (m->fd_count == 0 || load_le64(m->payload) != PEER_INFLIGHT)
+		return;
 	void *mapped = mmap(NULL, PEER_INFLIGHT, PROT_READ | PROT_WRITE, MAP_SHARED, m->fds[0], 0);
-	if (mapped != MAP_FAILED && load_le64(m->payload) == PEER_INFLIGHT)
-		peer->inflight = mapped;
+	if (mapped == MAP_FAILED)
+		return;
+	if (peer->tracked)
+		(void)munmap(peer->inflight, PEER_INFLIGHT);
+	peer->inflight = mapped;
+	peer->tracked = true;
 }
 
 /* A vring command. False: it is none. */
@@ -466,7 +473,7 @@ static inline void *peer_run(void *arg)
 		(void)close_fd(peer->queues[i].call);
 	}
 	peer_unmap(peer);
-	if (peer->inflight && (peer->protocol & 1U << 12))
+	if (peer->tracked)
 		(void)munmap(peer->inflight, PEER_INFLIGHT);
 	(void)unlink(peer->path); /* before anybody can see that we are gone */
 	(void)close_fd(peer->listen_fd);
@@ -482,7 +489,8 @@ static inline void peer_start(struct peer *peer)
 	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", peer->path);
 	peer->dead = false;
 	atomic_store(&peer->channel_fd, -1);
-	peer->inflight = peer->protocol & 1U << 12 ? NULL : untracked;
+	peer->tracked = false;
+	peer->inflight = untracked;
 	peer->stop_fd = eventfd(0, EFD_CLOEXEC);
 	peer->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	(void)unlink(peer->path);
