@@ -80,7 +80,7 @@ START_TEST(the_long_run_is_exact_for_any_size_and_rate)
 {
 	static const struct {
 		uint64_t rate, size;
-	} cases[] = {{3000000007, 512}, {1000003, 777}, {7, 1}, {1000, 5000}, {12345678901, 1048576}};
+	} cases[] = {{3000000007, 65537}, {1000003, 777}, {7, 1}, {1000, 5000}, {12345678901, 1048576}};
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		rig_init(cases[i].rate, 0);
 		uint64_t bytes = 0;
