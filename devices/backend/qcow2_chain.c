@@ -152,6 +152,7 @@ int qcow2_open(const struct disk_config *config, struct loop *loop, struct block
 	struct block *block = NULL;
 	if (open_image(&options, NULL, loop, &block, err) < 0)
 		return err->code;
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): set whenever the call before gave 0 */
 	if (block->size_bytes == 0) {
 		block_close(block);
 		return err_set(err, -EINVAL, "%s: is a disk of 0 bytes; qemu-img resize makes it larger",

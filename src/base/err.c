@@ -3,6 +3,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#undef err_set /* here are the functions themselves */
+#undef err_sys
+#undef err_prepend
+
 static void err_vset(struct err *err, int code, const char *fmt, va_list args)
 {
 	err->code = code;

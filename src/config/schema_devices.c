@@ -225,7 +225,7 @@ static const struct key pmem_keys[] = {
 	 .doc = "file that is the memory"},
 	{.name = "size",
 	 AT_SIZE(struct device_config, pmem.size_bytes),
-	 .min = 2 * 1024 * 1024,
+	 .min = 2ULL * 1024 * 1024,
 	 .max = 4 * TIB,
 	 .absent = "the file's",
 	 .doc = "makes the file this long"},
