@@ -70,8 +70,8 @@ static bool next_slice(struct qcow2 *q, enum qcow2_kind kind, struct unit *ret)
 }
 
 /* Of a table that is in memory as a whole. */
-static bool next_unit(struct qcow2 *q, const uint64_t *table, const bool *dirty, size_t units, uint64_t offset,
-		      struct unit *ret)
+static bool next_unit(struct qcow2 *q, const uint64_t *table, const bool *dirty, size_t units,
+		      uint64_t offset, struct unit *ret)
 {
 	struct qcow2_commit *commit = &q->commit;
 	while (commit->cursor < units) {
