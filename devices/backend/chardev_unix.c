@@ -4,6 +4,7 @@
  * wire would.
  */
 #include "chardev_impl.h"
+#include "unix_socket.h"
 
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -47,24 +48,6 @@ static void client_gone(struct chardev *chardev, int code)
 	accept_next(chardev);
 }
 
-/* A socket file that nobody listens on was left by a process that was killed. Returns 0 when it is out of the
- * way. */
-static int remove_stale(const struct sockaddr_un *address, struct err *err)
-{
-	struct stat file;
-	const char *path = address->sun_path;
-	if (lstat(path, &file) < 0)
-		return errno == ENOENT ? 0 : err_sys(err, -errno, "%s", path);
-	if (!S_ISSOCK(file.st_mode))
-		return err_set(err, -EADDRINUSE, "%s: exists and is not a socket", path);
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return err_sys(err, -errno, "%s", path);
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno != ECONNREFUSED)
-		return err_set(err, -EADDRINUSE, "%s: another process listens there", path);
-	return unlink(path) < 0 && errno != ENOENT ? err_sys(err, -errno, "%s", path) : 0;
-}
-
 static int open_unix(struct chardev *chardev, const struct chardev_config *config, struct err *err)
 {
 	struct chardev_unix *unix_socket = &chardev->socket;
@@ -77,7 +60,7 @@ static int open_unix(struct chardev *chardev, const struct chardev_config *confi
 		return err_set(err, -ENAMETOOLONG, "%s: a socket's path has at most %zu characters",
 			       config->path, sizeof(address.sun_path) - 1);
 	memcpy(address.sun_path, config->path, strlen(config->path) + 1);
-	int res = remove_stale(&address, err);
+	int res = unix_socket_remove_stale(&address, err);
 	if (res < 0)
 		return res;
 	int fd = unix_socket->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -5,6 +5,7 @@
  * the guest has accepted; a connection that the guest refuses is closed. When the guest connects to CID 2
  * port P, whoever listens on the socket `path`_P gets the connection.
  */
+#include "../backend/unix_socket.h"
 #include "vsock.h"
 
 #include <ctype.h>
@@ -177,23 +178,6 @@ void vsock_connect(struct vsock *vsock, uint32_t host_port, uint32_t guest_port,
 
 /* ---- the socket ---- */
 
-/* A socket file that nobody listens on was left by a process that was killed. 0: it is out of the way. */
-static int remove_stale(const struct sockaddr_un *address, struct err *err)
-{
-	const char *path = address->sun_path;
-	struct stat file;
-	if (lstat(path, &file) < 0)
-		return errno == ENOENT ? 0 : err_sys(err, -errno, "%s", path);
-	if (!S_ISSOCK(file.st_mode))
-		return err_set(err, -EADDRINUSE, "%s: exists and is not a socket", path);
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return err_sys(err, -errno, "%s", path);
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno != ECONNREFUSED)
-		return err_set(err, -EADDRINUSE, "%s: another process listens there", path);
-	return unlink(path) < 0 && errno != ENOENT ? err_sys(err, -errno, "%s", path) : 0;
-}
-
 int vsock_listen(struct vsock *vsock, struct err *err)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -205,7 +189,7 @@ int vsock_listen(struct vsock *vsock, struct err *err)
 			       "%s: at most %zu characters, so that \"_4294967295\" fits behind it", path,
 			       most);
 	memcpy(address.sun_path, path, strlen(path) + 1);
-	int r = remove_stale(&address, err);
+	int r = unix_socket_remove_stale(&address, err);
 	if (r < 0)
 		return r;
 	int fd = vsock->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
