@@ -42,6 +42,45 @@ struct cpus_config {
 	uint32_t threads; /* for each core */
 };
 
+enum { CONFIG_CPU_FEATURES_MAX = 64, CONFIG_MSRS_MAX = 64 };
+
+/* What a guest gets that touches an MSR which KVM does not know. */
+enum msr_unknown { MSR_UNKNOWN_FAULT, MSR_UNKNOWN_IGNORE, MSR_UNKNOWN_LOG };
+
+struct cpu_msr_config {
+	enum msr_unknown unknown; /* FAULT: #GP; IGNORE: reads 0, writes vanish; LOG: the same, and say so */
+	uint32_t allow[CONFIG_MSRS_MAX]; /* read 0 and swallow writes whatever `unknown` says */
+	size_t allow_count;
+};
+
+/* The Hyper-V personality, one switch for each enlightenment (TLFS 6.0b, 2.4). All false with `enabled`
+ * false. */
+struct hyperv_config {
+	bool enabled;
+	bool relaxed, vapic, vpindex, runtime, crash, reset, time, frequencies, reenlightenment;
+	bool synic, stimer, stimer_direct, tlbflush, tlbflush_ext, tlbflush_direct, ipi, xmm_input;
+	bool avic; /* AutoEOI is deprecated, so that APICv and AVIC stay on */
+	bool evmcs, emsr_bitmap;
+	bool no_nonarch_coresharing;
+	uint32_t spinlock_retries; /* before the guest yields; 0xffffffff: never */
+	const char *vendor_id;	   /* at most 12 bytes */
+	uint32_t version_build, version_major, version_minor;
+};
+
+/* The processor that L1 sees; the names of features and models are those of cpu/features.h. */
+struct cpu_config {
+	const char *model;
+	const char *require[CONFIG_CPU_FEATURES_MAX]; /* refuse to start without */
+	size_t require_count;
+	const char *prefer[CONFIG_CPU_FEATURES_MAX]; /* beyond the model, where the host has them */
+	size_t prefer_count;
+	const char *disable[CONFIG_CPU_FEATURES_MAX];
+	size_t disable_count;
+	struct hyperv_config hyperv;
+	uint32_t tsc_khz; /* 0: the host's */
+	struct cpu_msr_config msr;
+};
+
 struct memory_config {
 	uint64_t size_bytes; /* a multiple of the page size that hugepages names */
 	enum hugepages hugepages;
@@ -198,6 +237,7 @@ struct io_config {
 struct machine_config {
 	const char *name;
 	struct cpus_config cpus;
+	struct cpu_config cpu;
 	struct memory_config memory;
 	struct boot_config boot;
 	enum nested_mode nested;

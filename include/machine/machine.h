@@ -27,4 +27,47 @@ bool machine_nests(const struct machine *machine);
  */
 int machine_run(struct machine *machine, int *ret_exit_code, struct err *err);
 
+/*
+ * What the machine is doing, by the names that QMP gives it (QAPI RunState). While it is not RUNNING no vCPU
+ * runs and no device has a request in flight.
+ */
+enum machine_status {
+	MACHINE_PRELAUNCH, /* built, not started (or restored with --paused) */
+	MACHINE_RUNNING,   /* guest runs */
+	MACHINE_PAUSED,	   /* by the operator */
+	MACHINE_SAVE_VM,   /* a snapshot is taken */
+	MACHINE_INMIGRATE, /* waits for what it shall be */
+	MACHINE_FINISH_MIGRATE,
+	MACHINE_POSTMIGRATE, /* runs elsewhere now */
+	MACHINE_SHUTDOWN,
+	MACHINE_PANICKED
+};
+const char *machine_status_name(enum machine_status status); /* "running", "paused", "save-vm", ... */
+enum machine_status machine_status(const struct machine *machine);
+
+/* The machine's thread, the one in machine_run, only (its loop's callbacks are). Both may be called in any
+ * status. */
+void machine_pause(struct machine *machine,
+		   enum machine_status status); /* vCPUs park, devices come to rest */
+void machine_continue(struct machine *machine);
+
+/* What happens to the machine, for those who tell others (control socket). Called on the machine's thread. */
+enum machine_notice {
+	MACHINE_STOPPED,
+	MACHINE_RESUMED,
+	MACHINE_WAS_RESET,
+	MACHINE_POWERDOWN_ASKED,
+	MACHINE_ENDS
+};
+struct machine_observer {
+	void (*notice)(struct machine_observer *observer, enum machine_notice notice);
+	struct machine_observer *next; /* private to the machine */
+};
+void machine_observe(struct machine *machine, struct machine_observer *observer); /* borrowed */
+
+/* Parts, borrowed, for the floors above. */
+struct loop *machine_loop(struct machine *machine);
+struct guest_memory *machine_memory(struct machine *machine);
+const struct machine_config *machine_config(const struct machine *machine);
+
 #endif
