@@ -23,7 +23,8 @@ bool machine_nests(const struct machine *machine);
  * Run until the guest powers off, exits through the debug port or crashes, or until SIGINT, SIGTERM or SIGHUP
  * arrives or the console's Ctrl-A x. SIGPWR presses the power button. On success *ret_exit_code is what the
  * process should exit with: 0 after power-off or by the operator's wish, (v << 1) | 1 from the debug exit
- * port. A crash or a host failure is an error.
+ * port. A crash or a host failure is an error. The guest starts at once unless machine_pause was called
+ * before.
  */
 int machine_run(struct machine *machine, int *ret_exit_code, struct err *err);
 
@@ -45,29 +46,57 @@ enum machine_status {
 const char *machine_status_name(enum machine_status status); /* "running", "paused", "save-vm", ... */
 enum machine_status machine_status(const struct machine *machine);
 
-/* The machine's thread, the one in machine_run, only (its loop's callbacks are). Both may be called in any
- * status. */
+/*
+ * The machine's thread, the one in machine_run, only (its loop's callbacks are). Both may be called in any
+ * status, and before machine_run: a machine that was paused then waits there for machine_continue. What the
+ * guest had asked for when it was paused (a reset, power-off) is done by machine_run as soon as it has its
+ * turn, also while paused.
+ */
 void machine_pause(struct machine *machine,
 		   enum machine_status status); /* vCPUs park, devices come to rest */
 void machine_continue(struct machine *machine);
 
 /* What happens to the machine, for those who tell others (control socket). Called on the machine's thread. */
 enum machine_notice {
-	MACHINE_STOPPED,
+	MACHINE_STOPPED, /* no longer RUNNING */
 	MACHINE_RESUMED,
 	MACHINE_WAS_RESET,
 	MACHINE_POWERDOWN_ASKED,
-	MACHINE_ENDS
+	MACHINE_ENDS /* machine_run is about to return; the loop runs no more */
 };
 struct machine_observer {
 	void (*notice)(struct machine_observer *observer, enum machine_notice notice);
 	struct machine_observer *next; /* private to the machine */
 };
 void machine_observe(struct machine *machine, struct machine_observer *observer); /* borrowed */
+void machine_unobserve(struct machine *machine,
+		       struct machine_observer *observer); /* nothing if it is not there */
+
+/* Why a machine was reset or ends, by the names of QAPI ShutdownCause; valid in those two notices. */
+enum machine_cause {
+	MACHINE_CAUSE_NONE,
+	MACHINE_CAUSE_HOST_ERROR,
+	MACHINE_CAUSE_HOST_QUIT,  /* "host-qmp-quit": machine_ask_end */
+	MACHINE_CAUSE_HOST_RESET, /* "host-qmp-system-reset": machine_ask_reset */
+	MACHINE_CAUSE_HOST_SIGNAL,
+	MACHINE_CAUSE_HOST_UI,	      /* a key of the console */
+	MACHINE_CAUSE_GUEST_SHUTDOWN, /* the first one that is the guest's doing */
+	MACHINE_CAUSE_GUEST_RESET,
+	MACHINE_CAUSE_GUEST_PANIC /* it cannot go on */
+};
+enum machine_cause machine_cause(const struct machine *machine);
+const char *machine_cause_name(enum machine_cause cause);
+
+/* What an operator may ask of it. The first two leave a note and return: machine_run acts. Any thread. */
+void machine_ask_reset(struct machine *machine);
+void machine_ask_end(struct machine *machine);
+void machine_ask_powerdown(struct machine *machine); /* the machine's thread: presses the power button */
 
 /* Parts, borrowed, for the floors above. */
 struct loop *machine_loop(struct machine *machine);
 struct guest_memory *machine_memory(struct machine *machine);
 const struct machine_config *machine_config(const struct machine *machine);
+struct device *machine_device(struct machine *machine, size_t index); /* in registry order; NULL at the end */
+struct vcpus *machine_vcpus(struct machine *machine);
 
 #endif

@@ -15,11 +15,12 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-static void machine_leave(struct machine *machine, enum machine_event event, int exit_code)
+void machine_leave(struct machine *machine, enum machine_event event, enum machine_cause cause, int exit_code)
 {
 	pthread_mutex_lock(&machine->lock);
 	if (event > machine->event) {
 		machine->event = event;
+		machine->event_cause = cause;
 		machine->exit_code = exit_code;
 	}
 	pthread_mutex_unlock(&machine->lock);
@@ -31,29 +32,40 @@ void machine_request(void *owner, enum machine_request request, int exit_code)
 {
 	switch (request) {
 	case MACHINE_RESET:
-		machine_leave(owner, EVENT_RESET, 0);
+		machine_leave(owner, EVENT_RESET, MACHINE_CAUSE_GUEST_RESET, 0);
 		break;
 	case MACHINE_POWER_OFF:
-		machine_leave(owner, EVENT_END, 0);
+		machine_leave(owner, EVENT_END, MACHINE_CAUSE_GUEST_SHUTDOWN, 0);
 		break;
 	case MACHINE_EXIT:
-		machine_leave(owner, EVENT_END, exit_code);
+		machine_leave(owner, EVENT_END, MACHINE_CAUSE_GUEST_SHUTDOWN, exit_code);
 		break;
 	}
 }
 
 void machine_triple_fault(void *owner)
 {
-	machine_leave(owner, EVENT_RESET, 0);
+	machine_leave(owner, EVENT_RESET, MACHINE_CAUSE_GUEST_RESET, 0);
 }
 
 void machine_crashed(void *owner)
 {
-	machine_leave(owner, EVENT_CRASH, 0);
+	machine_leave(owner, EVENT_CRASH, MACHINE_CAUSE_GUEST_PANIC, 0);
 }
 
-static void machine_press_power_button(struct machine *machine)
+void machine_ask_reset(struct machine *machine)
 {
+	machine_leave(machine, EVENT_RESET, MACHINE_CAUSE_HOST_RESET, 0);
+}
+
+void machine_ask_end(struct machine *machine)
+{
+	machine_leave(machine, EVENT_END, MACHINE_CAUSE_HOST_QUIT, 0);
+}
+
+void machine_ask_powerdown(struct machine *machine)
+{
+	machine_tell(machine, MACHINE_POWERDOWN_ASKED);
 	for (size_t i = 0; i < machine->device_count; i++)
 		if (machine->devices[i]->class->power_button)
 			machine->devices[i]->class->power_button(machine->devices[i]);
@@ -70,13 +82,13 @@ void machine_console(void *owner, enum console_action action)
 	struct machine *machine = owner;
 	switch (action) {
 	case CONSOLE_QUIT:
-		machine_leave(machine, EVENT_END, 0);
+		machine_leave(machine, EVENT_END, MACHINE_CAUSE_HOST_UI, 0);
 		break;
 	case CONSOLE_RESET:
-		machine_leave(machine, EVENT_RESET, 0);
+		machine_leave(machine, EVENT_RESET, MACHINE_CAUSE_HOST_UI, 0);
 		break;
 	case CONSOLE_POWER_BUTTON:
-		machine_press_power_button(machine);
+		machine_ask_powerdown(machine);
 		break;
 	}
 }
@@ -89,11 +101,11 @@ void machine_on_signal(struct loop_op *op, int res)
 		return;
 	while (read(machine->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
 		if (info.ssi_signo == (uint32_t)SIGPWR)
-			machine_press_power_button(machine);
+			machine_ask_powerdown(machine);
 		else if (info.ssi_signo == (uint32_t)SIGWINCH)
 			machine_window_changed(machine);
 		else
-			machine_leave(machine, EVENT_END, 0);
+			machine_leave(machine, EVENT_END, MACHINE_CAUSE_HOST_SIGNAL, 0);
 	}
 }
 
@@ -102,6 +114,7 @@ static enum machine_event machine_take_event(struct machine *machine, int *exit_
 	pthread_mutex_lock(&machine->lock);
 	enum machine_event event = machine->event;
 	machine->event = EVENT_NONE;
+	machine->cause = machine->event_cause;
 	*exit_code = machine->exit_code;
 	pthread_mutex_unlock(&machine->lock);
 	return event;
@@ -133,28 +146,43 @@ static int machine_reset(struct machine *machine, struct err *err)
 	return machine_load(machine, err);
 }
 
+/* Act on what was left while the loop ran, vCPUs parked. Returns true to go on. */
+static bool machine_act(struct machine *machine, int *ret_exit_code, int *ret_error, struct err *err)
+{
+	enum machine_event event = machine_take_event(machine, ret_exit_code);
+	if (event == EVENT_RESET && machine->config->on_reset == ON_RESET_EXIT)
+		event = EVENT_END;
+	if (event == EVENT_CRASH) {
+		*ret_error = err_set(err, -EIO, "the guest cannot go on (see the report above)");
+	} else if (event == EVENT_RESET) {
+		*ret_error = machine_reset(machine, err);
+		if (*ret_error == 0)
+			machine_tell(machine, MACHINE_WAS_RESET);
+		else
+			machine->cause = MACHINE_CAUSE_HOST_ERROR;
+	}
+	return *ret_error == 0 && event != EVENT_END;
+}
+
 int machine_run(struct machine *machine, int *ret_exit_code, struct err *err)
 {
-	loop_poll(machine->loop, &machine->signal_op, machine->signal_fd, POLLIN);
 	int r = 0;
-	for (;;) {
-		vcpus_resume(machine->vcpus);
+	loop_poll(machine->loop, &machine->signal_op, machine->signal_fd, POLLIN);
+	if (!machine->held)
+		machine_continue(machine);
+	do {
+		if (machine->status == MACHINE_RUNNING)
+			vcpus_resume(machine->vcpus);
 		r = loop_run(machine->loop);
 		vcpus_pause(machine->vcpus);
 		if (r < 0) {
 			(void)err_sys(err, r, "event loop");
+			machine->cause = MACHINE_CAUSE_HOST_ERROR;
 			break;
 		}
-		enum machine_event event = machine_take_event(machine, ret_exit_code);
-		if (event == EVENT_RESET && machine->config->on_reset == ON_RESET_EXIT)
-			event = EVENT_END;
-		if (event == EVENT_CRASH)
-			r = err_set(err, -EIO, "the guest cannot go on (see the report above)");
-		else if (event == EVENT_RESET)
-			r = machine_reset(machine, err);
-		if (r < 0 || event == EVENT_END || event == EVENT_CRASH)
-			break;
-	}
+	} while (machine_act(machine, ret_exit_code, &r, err));
+	machine->status = machine->cause == MACHINE_CAUSE_GUEST_PANIC ? MACHINE_PANICKED : MACHINE_SHUTDOWN;
+	machine_tell(machine, MACHINE_ENDS);
 	(void)loop_release(machine->loop, &machine->signal_op);
 	return r;
 }

@@ -34,11 +34,23 @@ struct machine {
 	struct iothread *io_threads[CONFIG_IO_THREADS_MAX];
 	size_t io_thread_count;
 
-	pthread_mutex_t lock; /* guards the two below: any thread may leave an event */
+	pthread_mutex_t lock; /* guards the three below: any thread may leave an event */
 	enum machine_event event;
+	enum machine_cause event_cause;
 	int exit_code;
 	struct loop_op event_op;
+
+	/* The machine's thread only. */
+	enum machine_status status;
+	enum machine_cause cause; /* of the event that is acted on */
+	bool held;		  /* paused before machine_run */
+	struct machine_observer *observers;
 };
+
+/* Leave a note for machine_run and stop the vCPUs. Any thread. */
+void machine_leave(struct machine *machine, enum machine_event event, enum machine_cause cause,
+		   int exit_code);
+void machine_tell(struct machine *machine, enum machine_notice notice);
 
 /* What devices, vCPUs and the console ask for. Any thread. */
 void machine_request(void *owner, enum machine_request request, int exit_code);
