@@ -13,6 +13,7 @@
 #include "config/config.h"
 #include "cpu/boot.h"
 #include "cpu/cpuid.h"
+#include "host/stats.h"
 
 struct vcpus;
 
@@ -33,6 +34,10 @@ struct vcpus_spec {
 /* Makes vCPUs with CPUID and MSRs as at power-on, remembers that state, starts their threads parked. */
 int vcpus_create(const struct vcpus_spec *spec, struct vcpus **ret, struct err *err);
 void vcpus_destroy(struct vcpus *vcpus); /* pauses and joins; NULL is fine */
+
+/* KVM's figures of vCPU `index`, borrowed, opened when first asked for. -ENOENT: no such vCPU. They may be
+ * read while it runs, by one thread at a time. */
+int vcpus_stats(struct vcpus *vcpus, uint32_t index, struct kvm_stats **ret, struct err *err);
 
 /* What L1 got. */
 enum cpu_nested vcpus_nested(const struct vcpus *vcpus);

@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "config/config.h"
+#include "host/stats.h"
 
 #include <stdbool.h>
 
@@ -91,6 +92,16 @@ const char *machine_cause_name(enum machine_cause cause);
 void machine_ask_reset(struct machine *machine);
 void machine_ask_end(struct machine *machine);
 void machine_ask_powerdown(struct machine *machine); /* the machine's thread: presses the power button */
+
+/*
+ * KVM's figures (host/stats.h), borrowed, opened when first asked for: of vCPU number `vcpu`, or of the VM
+ * with MACHINE_STATS_VM. The machine's thread; the machine may run. -ENOENT: no such vCPU; -ENOSYS: a kernel
+ * without.
+ */
+enum { MACHINE_STATS_VM = -1 };
+int machine_stats(struct machine *machine, int vcpu, struct kvm_stats **ret, struct err *err);
+/* The most telling of them to the log, at level info. */
+void machine_log_stats(struct machine *machine);
 
 /* Parts, borrowed, for the floors above. */
 struct loop *machine_loop(struct machine *machine);

@@ -14,6 +14,7 @@ struct run_options {
 	const char *path;
 	const char *set[SET_MAX];
 	size_t set_count;
+	bool verbose;
 };
 
 static void run_usage(void)
@@ -21,7 +22,8 @@ static void run_usage(void)
 	print_out("Usage: aerie run CONFIG [--set key.path=value]...\n\n"
 		  "Run the machine that CONFIG (JSON, see docs/config.md) describes.\n\n"
 		  "  -s, --set KEY=VALUE  override a key of CONFIG, for example --set memory.size=4G\n"
-		  "  -v, --verbose        say more; twice: also what the guest probes\n"
+		  "  -v, --verbose        say more, and KVM's figures at the end; twice: also what the guest "
+		  "probes\n"
 		  "  -h, --help           this text\n\n"
 		  "In a stdio console: Ctrl-A x ends, Ctrl-A p presses the power button, Ctrl-A h tells the "
 		  "rest.\n"
@@ -54,6 +56,7 @@ static int run_parse(int argc, char **argv, struct run_options *ret, int *ret_co
 			break;
 		case 'v':
 			level = level == LOG_WARN ? LOG_INFO : LOG_DEBUG;
+			ret->verbose = true;
 			break;
 		case 'h':
 			run_usage();
@@ -103,6 +106,8 @@ int cli_run(int argc, char **argv)
 		if (machine_run(machine, &code, &err) < 0)
 			code = CLI_FAILED;
 	}
+	if (machine && options.verbose)
+		machine_log_stats(machine);
 	machine_destroy(machine); /* before the message: it gives the terminal back */
 	if (err.code)
 		log_error("%s", err.text);

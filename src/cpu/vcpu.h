@@ -21,6 +21,7 @@ struct vcpu {
 	bool has_thread;
 	bool parked; /* under all->lock */
 	struct vcpu_state power_on;
+	struct kvm_stats *stats; /* opened when first asked for */
 };
 
 /* What the exit table says about an exit that has been handled. */

@@ -131,6 +131,16 @@ void vcpus_pause(struct vcpus *vcpus)
 	pthread_mutex_unlock(&vcpus->lock);
 }
 
+int vcpus_stats(struct vcpus *vcpus, uint32_t index, struct kvm_stats **ret, struct err *err)
+{
+	if (index >= vcpus->count)
+		return err_set(err, -ENOENT, "there is no vCPU %u, only %u of them", index, vcpus->count);
+	struct vcpu *vcpu = &vcpus->vcpu[index];
+	int r = vcpu->stats ? 0 : kvm_stats_open(vcpu->fd, &vcpu->stats, err);
+	*ret = vcpu->stats;
+	return r;
+}
+
 enum cpu_nested vcpus_nested(const struct vcpus *vcpus)
 {
 	return vcpus->nested;
@@ -270,6 +280,7 @@ void vcpus_destroy(struct vcpus *vcpus)
 		struct vcpu *vcpu = &vcpus->vcpu[i];
 		if (vcpu->run)
 			(void)munmap(vcpu->run, vcpu->run_bytes);
+		kvm_stats_close(vcpu->stats);
 		(void)close_fd(vcpu->fd);
 		vcpu_state_finish(&vcpu->power_on);
 	}

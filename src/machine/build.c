@@ -242,6 +242,7 @@ void machine_destroy(struct machine *machine)
 	bus_destroy(machine->bus);
 	msi_destroy(machine->msi);
 	irqchip_destroy(machine->irqchip);
+	kvm_stats_close(machine->stats);
 	(void)close_fd(machine->vm_fd); /* before the RAM that it maps */
 	guest_memory_destroy(machine->memory);
 	(void)close_fd(machine->kvm_fd);
