@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "devices/chardev.h"
+#include "host/unix_socket.h"
 
 #include <limits.h>
 #include <pthread.h>
@@ -53,10 +54,8 @@ struct chardev_pty {
 };
 
 struct chardev_unix {
-	int listen_fd;
+	struct unix_listener listener;
 	int client_fd; /* in_fd and out_fd while there is one */
-	dev_t device;  /* of the socket file that we made, and nobody else's */
-	ino_t inode;
 	struct loop_op accept;
 	struct loop_op again; /* accept, after a failure */
 };

@@ -4,16 +4,12 @@
  * wire would.
  */
 #include "chardev_impl.h"
-#include "unix_socket.h"
-
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #define ACCEPT_AGAIN_NS 200000000ULL
 
 static void accept_next(struct chardev *chardev)
 {
-	loop_accept(chardev->loop, &chardev->socket.accept, chardev->socket.listen_fd);
+	loop_accept(chardev->loop, &chardev->socket.accept, chardev->socket.listener.fd);
 }
 
 static void accepted(struct loop_op *op, int res)
@@ -51,27 +47,12 @@ static void client_gone(struct chardev *chardev, int code)
 static int open_unix(struct chardev *chardev, const struct chardev_config *config, struct err *err)
 {
 	struct chardev_unix *unix_socket = &chardev->socket;
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct stat file;
 	unix_socket->accept.done = accepted;
 	unix_socket->again.done = accept_again;
-	unix_socket->client_fd = unix_socket->listen_fd = -1;
-	if (strlen(config->path) >= sizeof(address.sun_path))
-		return err_set(err, -ENAMETOOLONG, "%s: a socket's path has at most %zu characters",
-			       config->path, sizeof(address.sun_path) - 1);
-	memcpy(address.sun_path, config->path, strlen(config->path) + 1);
-	int res = unix_socket_remove_stale(&address, err);
-	if (res < 0)
-		return res;
-	int fd = unix_socket->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
-		return err_sys(err, -errno, "%s", config->path);
-	if (stat(config->path, &file) == 0) {
-		unix_socket->device = file.st_dev;
-		unix_socket->inode = file.st_ino;
-	}
-	if (listen(fd, 1) < 0)
-		return err_sys(err, -errno, "%s", config->path);
+	unix_socket->client_fd = -1;
+	int r = unix_socket_listen(config->path, 0777, 1, &unix_socket->listener, err);
+	if (r < 0)
+		return r;
 	accept_next(chardev);
 	return 0;
 }
@@ -79,16 +60,12 @@ static int open_unix(struct chardev *chardev, const struct chardev_config *confi
 static void close_unix(struct chardev *chardev)
 {
 	struct chardev_unix *unix_socket = &chardev->socket;
-	struct stat file;
 	int fd = loop_release(chardev->loop, &unix_socket->accept);
 	if (fd > 0) /* it came in just now */
 		close_fd(fd);
 	loop_release(chardev->loop, &unix_socket->again);
 	close_fd(unix_socket->client_fd);
-	close_fd(unix_socket->listen_fd);
-	if (unix_socket->inode && lstat(chardev->path, &file) == 0 && file.st_dev == unix_socket->device &&
-	    file.st_ino == unix_socket->inode)
-		(void)unlink(chardev->path);
+	unix_socket_unlisten(&unix_socket->listener);
 }
 
 const struct chardev_backend chardev_unix = {.open = open_unix, .close = close_unix, .hung_up = client_gone};

@@ -152,7 +152,7 @@ static int vsock_create(const void *config, size_t index, const struct device_se
 	vsock->base.device.class = &vsock_class;
 	vsock->config = config;
 	vsock->space.guest_cid = vsock->config->cid;
-	vsock->listen_fd = -1;
+	vsock->listener.fd = -1;
 	vsock->fresh_op.done = fresh_done;
 	vsock->chain = (struct virtq_chain){.iov = vsock->iov, .iov_max = VSOCK_IOV};
 	(void)snprintf(vsock->name, sizeof(vsock->name), "vsock%zu", index);

@@ -20,6 +20,7 @@
 #include "../devices.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "host/unix_socket.h"
 #include "virtio.h"
 
 #include <assert.h>
@@ -148,9 +149,7 @@ struct vsock {
 	uint32_t refusal_in, refusal_out; /* free-running */
 	uint32_t next_port;
 
-	int listen_fd;
-	dev_t device; /* the socket file that is ours to unlink */
-	ino_t inode;
+	struct unix_listener listener;
 	struct loop_op accept_op, again_op;
 
 	struct virtq_chain chain;

@@ -5,7 +5,6 @@
  * the guest has accepted; a connection that the guest refuses is closed. When the guest connects to CID 2
  * port P, whoever listens on the socket `path`_P gets the connection.
  */
-#include "../backend/unix_socket.h"
 #include "vsock.h"
 
 #include <ctype.h>
@@ -13,7 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 
 static struct loop *loop_of(struct vsock *vsock)
 {
@@ -56,7 +54,7 @@ void vsock_accept(struct vsock *vsock)
 	vsock->again_op.done = accept_again;
 	if (!atomic_load(&vsock->leaving) && !vsock->accept_op.pending && !vsock->again_op.pending &&
 	    vsock->conn_count < VSOCK_CONNECTIONS)
-		loop_accept(loop_of(vsock), &vsock->accept_op, vsock->listen_fd);
+		loop_accept(loop_of(vsock), &vsock->accept_op, vsock->listener.fd);
 }
 
 /* The port of "CONNECT <port>", of `len` bytes without the end of line. False: it is none. */
@@ -180,34 +178,16 @@ void vsock_connect(struct vsock *vsock, uint32_t host_port, uint32_t guest_port,
 
 int vsock_listen(struct vsock *vsock, struct err *err)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	const char *path = vsock->config->path;
-	const size_t most = sizeof(address.sun_path) - 1 - VSOCK_PORT_CHARS_MAX;
-	struct stat file;
+	const size_t most = sizeof(((struct sockaddr_un *)0)->sun_path) - 1 - VSOCK_PORT_CHARS_MAX;
 	if (strlen(path) > most)
 		return err_set(err, -ENAMETOOLONG,
 			       "%s: at most %zu characters, so that \"_4294967295\" fits behind it", path,
 			       most);
-	memcpy(address.sun_path, path, strlen(path) + 1);
-	int r = unix_socket_remove_stale(&address, err);
-	if (r < 0)
-		return r;
-	int fd = vsock->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
-		return err_sys(err, -errno, "%s", path);
-	if (lstat(path, &file) == 0) {
-		vsock->device = file.st_dev;
-		vsock->inode = file.st_ino;
-	}
-	return listen(fd, SOMAXCONN) < 0 ? err_sys(err, -errno, "%s", path) : 0;
+	return unix_socket_listen(path, 0777, SOMAXCONN, &vsock->listener, err);
 }
 
 void vsock_unlisten(struct vsock *vsock)
 {
-	struct stat file;
-	const char *path = vsock->config->path;
-	vsock->listen_fd = close_fd(vsock->listen_fd);
-	if (vsock->inode && lstat(path, &file) == 0 && file.st_dev == vsock->device &&
-	    file.st_ino == vsock->inode)
-		(void)unlink(path);
+	unix_socket_unlisten(&vsock->listener);
 }

@@ -1,9 +1,9 @@
 #include "config/config.h"
 
 #include "base/cleanup.h"
+#include "config/json_scan.h"
 #include "decode.h"
 #include "encode.h"
-#include "json_scan.h"
 #include "override.h"
 #include "reference.h"
 

@@ -1,8 +1,8 @@
 #include "decode.h"
 
 #include "base/cleanup.h"
+#include "config/suggest.h"
 #include "reference.h"
-#include "suggest.h"
 
 #include <fcntl.h>
 #include <limits.h>

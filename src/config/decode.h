@@ -5,7 +5,7 @@
 #ifndef AERIE_SRC_CONFIG_DECODE_H
 #define AERIE_SRC_CONFIG_DECODE_H
 
-#include "json.h"
+#include "config/json.h"
 #include "schema.h"
 
 struct decode {

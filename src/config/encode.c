@@ -1,7 +1,7 @@
 #include "encode.h"
 
 #include "base/cleanup.h"
-#include "json.h"
+#include "config/json.h"
 #include "reference.h"
 
 static cJSON *encode_chardev(const struct chardev_config *chardev)

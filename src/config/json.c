@@ -1,7 +1,7 @@
-#include "json.h"
+#include "config/json.h"
 
 #include "base/cleanup.h"
-#include "json_scan.h"
+#include "config/json_scan.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "json_scan.h"
+#include "config/json_scan.h"
 
 #include <errno.h>
 #include <stdbool.h>

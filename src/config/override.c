@@ -1,7 +1,7 @@
 #include "override.h"
 
 #include "base/cleanup.h"
-#include "json_scan.h"
+#include "config/json_scan.h"
 
 #include <limits.h>
 #include <string.h>

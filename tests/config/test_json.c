@@ -1,7 +1,7 @@
 /* The borders of what json_scan takes, from RFC 8259 and the table of well-formed UTF-8 in the Unicode
  * standard. */
-#include "../../src/config/json.h"
-#include "../../src/config/json_scan.h"
+#include "config/json.h"
+#include "config/json_scan.h"
 #include "base/cleanup.h"
 #include "harness.h"
 

@@ -2,7 +2,7 @@
 #include "../../src/config/encode.h"
 #include "../../src/config/override.h"
 #include "../../src/config/reference.h"
-#include "../../src/config/suggest.h"
+#include "config/suggest.h"
 #include "base/cleanup.h"
 #include "harness.h"
 

@@ -1,6 +1,6 @@
 /* "Did you mean": the nearest of some candidate words to what was written. */
-#ifndef AERIE_SRC_CONFIG_SUGGEST_H
-#define AERIE_SRC_CONFIG_SUGGEST_H
+#ifndef AERIE_CONFIG_SUGGEST_H
+#define AERIE_CONFIG_SUGGEST_H
 
 #include <stddef.h>
 

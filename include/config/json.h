@@ -1,13 +1,13 @@
 /*
- * JSON as this room uses it: a cJSON tree with two additions.
+ * JSON as aerie reads it: a cJSON tree with two additions.
  *
  *  - A number is a cJSON_Raw node whose valuestring is its literal. cJSON keeps a double, in which 2^53 + 1,
  * 1e400 and many others silently become something else.
  *  - valueint, which cJSON does not need for the node types that remain, names the origin: 0 for the file, n
  * for the n-th --set (from 1).
  */
-#ifndef AERIE_SRC_CONFIG_JSON_H
-#define AERIE_SRC_CONFIG_JSON_H
+#ifndef AERIE_CONFIG_JSON_H
+#define AERIE_CONFIG_JSON_H
 
 #include "base/err.h"
 

@@ -5,8 +5,8 @@
  * broken UTF-8 in strings, "01" for a number, cuts a string at \u0000, and says of a mistake only where it
  * stopped. What this scanner passes, cJSON parses without loss.
  */
-#ifndef AERIE_SRC_CONFIG_JSON_SCAN_H
-#define AERIE_SRC_CONFIG_JSON_SCAN_H
+#ifndef AERIE_CONFIG_JSON_SCAN_H
+#define AERIE_CONFIG_JSON_SCAN_H
 
 #include "base/err.h"
 

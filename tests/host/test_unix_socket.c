@@ -1,0 +1,85 @@
+/* Listening on a UNIX socket: who may connect, what is in the way, and whose file is removed. */
+#include "base/cleanup.h"
+#include "host/unix_socket.h"
+
+#include "harness.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+static void in_folder(void)
+{
+	char folder[] = "/tmp/aerie-socket-XXXXXX";
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	ck_assert_int_eq(chdir(folder), 0);
+}
+
+START_TEST(the_file_has_its_mode_from_the_first_moment)
+{
+	struct unix_listener listener;
+	struct stat file;
+	struct err err = ERR_INIT;
+	in_folder();
+	(void)umask(022);
+	ck_assert_int_eq(unix_socket_listen("s", 0600, 1, &listener, &err), 0);
+	ck_assert_int_eq(stat("s", &file), 0);
+	ck_assert_uint_eq(file.st_mode & 07777, 0600);
+	unix_socket_unlisten(&listener);
+	ck_assert_int_eq(stat("s", &file), -1);
+	unix_socket_unlisten(&listener); /* twice is fine */
+
+	ck_assert_int_eq(unix_socket_listen("s", 0777, 1, &listener, &err), 0);
+	ck_assert_int_eq(stat("s", &file), 0);
+	ck_assert_uint_eq(file.st_mode & 07777, 0755);
+	unix_socket_unlisten(&listener);
+}
+END_TEST
+
+START_TEST(a_dead_socket_gives_way_a_live_one_does_not)
+{
+	struct unix_listener listener, second;
+	struct err err = ERR_INIT;
+	struct stat file;
+	in_folder();
+	ck_assert_int_eq(unix_socket_listen("s", 0600, 1, &listener, &err), 0);
+	ck_assert_int_eq(unix_socket_listen("s", 0600, 1, &second, &err), -EADDRINUSE);
+	ck_assert_str_eq(err.text, "s: another process listens there");
+	unix_socket_unlisten(&second);
+	ck_assert_int_eq(stat("s", &file), 0); /* the other's file stays */
+
+	listener.fd = close_fd(listener.fd); /* as if killed */
+	err = ERR_INIT;
+	ck_assert_int_eq(unix_socket_listen("s", 0600, 1, &second, &err), 0);
+	unix_socket_unlisten(&listener); /* not ours any more */
+	ck_assert_int_eq(stat("s", &file), 0);
+	unix_socket_unlisten(&second);
+}
+END_TEST
+
+START_TEST(what_is_no_socket_stays)
+{
+	struct unix_listener listener;
+	struct err err = ERR_INIT;
+	char path[200];
+	in_folder();
+	(void)close_fd(open("s", O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+	ck_assert_int_eq(unix_socket_listen("s", 0600, 1, &listener, &err), -EADDRINUSE);
+	ck_assert_str_eq(err.text, "s: exists and is not a socket");
+	unix_socket_unlisten(&listener);
+	ck_assert_int_eq(access("s", F_OK), 0);
+
+	memset(path, 'x', sizeof(path) - 1);
+	path[sizeof(path) - 1] = '\0';
+	err = ERR_INIT;
+	ck_assert_int_eq(unix_socket_listen(path, 0600, 1, &listener, &err), -ENAMETOOLONG);
+	ck_assert_ptr_nonnull(strstr(err.text, "at most 107 characters"));
+	unix_socket_unlisten(&listener);
+}
+END_TEST
+
+TEST_MAIN("unix socket", the_file_has_its_mode_from_the_first_moment,
+	  a_dead_socket_gives_way_a_live_one_does_not, what_is_no_socket_stays)
