@@ -169,10 +169,9 @@ int machine_run(struct machine *machine, int *ret_exit_code, struct err *err)
 	int r = 0;
 	loop_poll(machine->loop, &machine->signal_op, machine->signal_fd, POLLIN);
 	if (!machine->held)
-		machine_continue(machine);
+		machine->status = MACHINE_RUNNING;
 	do {
-		if (machine->status == MACHINE_RUNNING)
-			vcpus_resume(machine->vcpus);
+		machine_go(machine);
 		r = loop_run(machine->loop);
 		vcpus_pause(machine->vcpus);
 		if (r < 0) {

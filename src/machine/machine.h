@@ -51,6 +51,8 @@ struct machine {
 /* Leave a note for machine_run and stop the vCPUs. Any thread. */
 void machine_leave(struct machine *machine, enum machine_event event, enum machine_cause cause,
 		   int exit_code);
+/* The vCPUs run, if the machine does. Not when somebody left a note: what asked for it must not run on. */
+void machine_go(struct machine *machine);
 void machine_tell(struct machine *machine, enum machine_notice notice);
 
 /* What devices, vCPUs and the console ask for. Any thread. */

@@ -66,13 +66,13 @@ void machine_tell(struct machine *machine, enum machine_notice notice)
 	}
 }
 
-/* A reset or an end that waits for machine_run, which resumes the vCPUs itself when it has acted. */
-static bool machine_has_event(struct machine *machine)
+void machine_go(struct machine *machine)
 {
 	pthread_mutex_lock(&machine->lock);
-	bool has = machine->event != EVENT_NONE;
+	bool has_event = machine->event != EVENT_NONE;
 	pthread_mutex_unlock(&machine->lock);
-	return has;
+	if (machine->status == MACHINE_RUNNING && !has_event)
+		vcpus_resume(machine->vcpus);
 }
 
 void machine_pause(struct machine *machine, enum machine_status status)
@@ -90,12 +90,9 @@ void machine_continue(struct machine *machine)
 {
 	if (machine->status == MACHINE_RUNNING)
 		return;
-	bool first = machine->status == MACHINE_PRELAUNCH && !machine->held;
 	machine->status = MACHINE_RUNNING;
-	if (!machine_has_event(machine))
-		vcpus_resume(machine->vcpus);
-	if (!first)
-		machine_tell(machine, MACHINE_RESUMED);
+	machine_go(machine);
+	machine_tell(machine, MACHINE_RESUMED);
 }
 
 struct loop *machine_loop(struct machine *machine)

@@ -1,8 +1,8 @@
 /* The borders of what json_scan takes, from RFC 8259 and the table of well-formed UTF-8 in the Unicode
  * standard. */
+#include "base/cleanup.h"
 #include "config/json.h"
 #include "config/json_scan.h"
-#include "base/cleanup.h"
 #include "harness.h"
 
 #include <string.h>

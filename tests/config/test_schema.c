@@ -2,8 +2,8 @@
 #include "../../src/config/encode.h"
 #include "../../src/config/override.h"
 #include "../../src/config/reference.h"
-#include "config/suggest.h"
 #include "base/cleanup.h"
+#include "config/suggest.h"
 #include "harness.h"
 
 #include <stdio.h>

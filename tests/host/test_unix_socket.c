@@ -53,10 +53,13 @@ START_TEST(a_dead_socket_gives_way_a_live_one_does_not)
 
 	listener.fd = close_fd(listener.fd); /* as if killed */
 	err = ERR_INIT;
-	ck_assert_int_eq(unix_socket_listen("s", 0600, 1, &second, &err), 0);
+	ck_assert_int_eq(unix_socket_listen("other", 0600, 1, &second, &err), 0);
+	ck_assert_int_eq(rename("other", "s"), 0);
 	unix_socket_unlisten(&listener); /* not ours any more */
 	ck_assert_int_eq(stat("s", &file), 0);
-	unix_socket_unlisten(&second);
+	second.fd = close_fd(second.fd);
+	ck_assert_int_eq(unix_socket_listen("s", 0600, 1, &listener, &err), 0);
+	unix_socket_unlisten(&listener);
 }
 END_TEST
 
