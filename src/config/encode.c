@@ -4,6 +4,8 @@
 #include "config/json.h"
 #include "reference.h"
 
+#include <stdio.h>
+
 static cJSON *encode_chardev(const struct chardev_config *chardev)
 {
 	const struct chardev_form *form = chardev_forms;
@@ -61,6 +63,9 @@ static cJSON *encode_key(const struct key *key, const void *base)
 		return cJSON_CreateBool(*(const bool *)field);
 	case KEY_UINT:
 		return cJSON_CreateNumber(*(const uint32_t *)field);
+	case KEY_HEX:
+		(void)snprintf(size, sizeof(size), "0x%x", *(const uint32_t *)field);
+		return cJSON_CreateString(size);
 	case KEY_SIZE:
 		return cJSON_CreateString(size_text(*(const uint64_t *)field, size));
 	case KEY_TEXT:
@@ -71,6 +76,10 @@ static cJSON *encode_key(const struct key *key, const void *base)
 		return encode_choice(key->choices, *(const unsigned *)field);
 	case KEY_CHARDEV:
 		return encode_chardev(field);
+	case KEY_SWITCH:
+		if (!*(const bool *)((const char *)base + key->flag))
+			return cJSON_CreateString("off");
+		return encode_object(key->object, field);
 	case KEY_OBJECT:
 		return encode_object(key->object, field);
 	case KEY_LIST:

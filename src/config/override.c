@@ -37,7 +37,8 @@ static char *next_name(char **rest)
 static bool takes_word(const struct key *key)
 {
 	return key->type == KEY_TEXT || key->type == KEY_FILE || key->type == KEY_PATH ||
-	       key->type == KEY_CHOICE || key->type == KEY_SIZE || key->type == KEY_CHARDEV;
+	       key->type == KEY_CHOICE || key->type == KEY_SIZE || key->type == KEY_CHARDEV ||
+	       key->type == KEY_SWITCH;
 }
 
 static int parse_value(const struct override *o, const struct key *key, cJSON **ret)
@@ -100,7 +101,7 @@ static int override_below(const struct override *o, const struct place *at, cons
 {
 	if (key->type == KEY_LIST)
 		return override_list(o, at, key, node, rest);
-	if (key->type == KEY_OBJECT)
+	if (key->type == KEY_OBJECT || key->type == KEY_SWITCH)
 		return override_object(o, at, key->object, false, node, rest);
 	if (key->type == KEY_TAGGED)
 		return override_object(o, at, tagged_object(key, node), true, node, rest);
@@ -132,10 +133,12 @@ static int override_child(const struct override *o, const struct place *at, cons
 		return parse_value(o, key, &value) ? o->d->err->code : put(o, parent, old, name, value);
 	if (key->type == KEY_CHARDEV)
 		return override_chardev(o, key, parent, old, name, rest);
-	if (!old) {
-		const char *start = key->fallback ? key->fallback : "{}";
+	/* To name a part of a switch turns it on: the word makes place for the object. */
+	bool word = key->type == KEY_SWITCH && cJSON_IsString(old);
+	if (!old || word) {
+		const char *start = key->fallback && key->type != KEY_SWITCH ? key->fallback : "{}";
 		if (json_parse("", start, strlen(start), o->origin, &value, o->d->err) ||
-		    put(o, parent, NULL, name, value))
+		    put(o, parent, old, name, value))
 			return o->d->err->code;
 		old = value;
 	}

@@ -58,6 +58,9 @@ const char *key_expects(const struct key *key, char *text, size_t size)
 	case KEY_UINT:
 		append(text, size, "a whole number from %" PRIu64 " to %" PRIu64, key->min, key->max);
 		break;
+	case KEY_HEX:
+		append(text, size, "a number of 32 bits such as 27 or \"0x1b\"");
+		break;
 	case KEY_SIZE:
 		append(text, size, "a size from %s to %s", size_text(key->min, low),
 		       size_text(key->max, high));
@@ -79,6 +82,9 @@ const char *key_expects(const struct key *key, char *text, size_t size)
 		break;
 	case KEY_LIST:
 		append(text, size, "a list of at most %" PRIu64 " items", key->max);
+		break;
+	case KEY_SWITCH:
+		append(text, size, "\"off\", \"on\" or an object");
 		break;
 	case KEY_OBJECT:
 	case KEY_TAGGED:
@@ -107,7 +113,7 @@ static void walk_key(const struct walk *w, const struct place *at, const struct 
 		       key_expects(key, expected, sizeof(expected)), code, absent ? absent : "", code,
 		       key->doc);
 	w->line(row, w->data);
-	if (key->type == KEY_OBJECT)
+	if (key->type == KEY_OBJECT || key->type == KEY_SWITCH)
 		walk_object(w, at, key->object);
 	if (key->type == KEY_LIST)
 		walk_key(w, &(struct place){.parent = at, .name = "N"}, key->item);

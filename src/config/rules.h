@@ -6,6 +6,8 @@
 
 int rule_cpus(const struct decode *d, const struct place *at, const cJSON *node, void *fields);
 int rule_memory(const struct decode *d, const struct place *at, const cJSON *node, void *fields);
+int rule_cpu(const struct decode *d, const struct place *at, const cJSON *node, void *fields);
+int rule_hyperv(const struct decode *d, const struct place *at, const cJSON *node, void *fields);
 int rule_disk(const struct decode *d, const struct place *at, const cJSON *node, void *fields);
 int rule_net(const struct decode *d, const struct place *at, const cJSON *node, void *fields);
 int rule_vhost_user(const struct decode *d, const struct place *at, const cJSON *node, void *fields);

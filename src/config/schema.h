@@ -14,6 +14,7 @@
 enum key_type {
 	KEY_BOOL,    /* bool */
 	KEY_UINT,    /* uint32_t, from min to max */
+	KEY_HEX,     /* uint32_t, from min to max, written "0x1b" or 27 */
 	KEY_SIZE,    /* uint64_t bytes from min to max, written "512M" */
 	KEY_TEXT,    /* const char *, of min to max bytes */
 	KEY_FILE,    /* const char *, resolved path of a readable regular file */
@@ -21,6 +22,7 @@ enum key_type {
 	KEY_CHOICE,  /* an enum: one of choices */
 	KEY_CHARDEV, /* struct chardev_config */
 	KEY_OBJECT,  /* a struct with keys of its own */
+	KEY_SWITCH,  /* "off", "on", or an object: on, with changes; the bool at `flag` says which */
 	KEY_LIST,    /* an array of at most max items and a size_t that counts them */
 	KEY_TAGGED,  /* an object whose "type" picks its keys: an enum, and one member of a union */
 	KEY_TYPES
@@ -41,7 +43,7 @@ struct key {
 	uint64_t min, max;
 	const char *fallback;	      /* what an absent key means, as JSON; NULL: the field stays zero */
 	const struct choice *choices; /* CHOICE, ends with a NULL word */
-	const struct object *object;  /* OBJECT */
+	const struct object *object;  /* OBJECT, SWITCH */
 	const struct key *item;	      /* LIST: how an item is read; its offset is within the item */
 	size_t item_size;	      /* LIST */
 	size_t count;		      /* LIST: offset of the size_t */
@@ -75,6 +77,7 @@ struct chardev_form {
 };
 
 extern const struct object machine_object;
+extern const struct object cpu_object;		  /* schema_cpu.c */
 extern const struct key device_item;		  /* schema_devices.c */
 extern const struct key port_item;		  /* one chardev of a list */
 extern const struct chardev_form chardev_forms[]; /* ends with a NULL word */
@@ -84,6 +87,7 @@ extern const struct chardev_form chardev_forms[]; /* ends with a NULL word */
 
 #define AT_BOOL(s, m)	 .type = KEY_BOOL, .offset = FIELD(bool, s, m)
 #define AT_UINT(s, m)	 .type = KEY_UINT, .offset = FIELD(uint32_t, s, m)
+#define AT_HEX(s, m)	 .type = KEY_HEX, .offset = FIELD(uint32_t, s, m)
 #define AT_SIZE(s, m)	 .type = KEY_SIZE, .offset = FIELD(uint64_t, s, m)
 #define AT_TEXT(s, m)	 .type = KEY_TEXT, .offset = FIELD(const char *, s, m)
 #define AT_FILE(s, m)	 .type = KEY_FILE, .offset = FIELD(const char *, s, m)
@@ -92,6 +96,8 @@ extern const struct chardev_form chardev_forms[]; /* ends with a NULL word */
 /* gcc and clang give an enum without negative values the type unsigned int, which is what gets stored. */
 #define AT_CHOICE(s, m, words) .type = KEY_CHOICE, .offset = FIELD(unsigned, s, m), .choices = (words)
 #define AT_OBJECT(s, m, t, o)  .type = KEY_OBJECT, .offset = FIELD(t, s, m), .object = &(o), .fallback = "{}"
+#define AT_SWITCH(s, m, t, o, on)                                                                            \
+	.type = KEY_SWITCH, .offset = FIELD(t, s, m), .object = &(o), .flag = FIELD(bool, s, m.on)
 #define AT_LIST(s, m, n, row)                                                                                \
 	.type = KEY_LIST, .offset = offsetof(s, m), .item = &(row), .item_size = sizeof(((s *)0)->m[0]),     \
 	.count = FIELD(size_t, s, n), .max = sizeof(((s *)0)->m) / sizeof(((s *)0)->m[0])

@@ -41,11 +41,47 @@ START_TEST(defaults_are_those_of_the_reference)
 	ck_assert_str_eq(config->boot.cmdline, "");
 	ck_assert_uint_eq(config->boot.module_count, 0);
 	ck_assert_int_eq(config->nested, NESTED_AUTO);
+	ck_assert_str_eq(config->cpu.model, "host");
+	ck_assert_uint_eq(config->cpu.require_count + config->cpu.prefer_count + config->cpu.disable_count,
+			  0);
+	ck_assert_uint_eq(config->cpu.tsc_khz, 0);
+	ck_assert_int_eq(config->cpu.msr.unknown, MSR_UNKNOWN_FAULT);
+	ck_assert_mem_eq(&config->cpu.hyperv, &(struct hyperv_config){.enabled = false},
+			 sizeof(config->cpu.hyperv)); /* "off" leaves nothing on */
 	ck_assert_uint_eq(config->serial_count, 1);
 	ck_assert_int_eq(config->serial[0].kind, CHARDEV_STDIO);
 	ck_assert_ptr_null(config->serial[0].path);
 	ck_assert_uint_eq(config->device_count, 0);
 	ck_assert(!config->debug.exit && !config->debug.has_console);
+	config_free(config);
+}
+END_TEST
+
+START_TEST(the_processor_arrives_in_its_fields)
+{
+	struct machine_config *config = parse_good(
+		"{ \"boot\": { \"kernel\": \"" KERNEL "\" }, \"cpu\": { \"model\": \"x86-64-v3\", "
+		"\"require\": [\"vmx-ept\"], \"prefer\": [\"npt\", \"vgif\"], \"disable\": [\"vmx-pml\"], "
+		"\"tsc_khz\": 2000000, \"hyperv\": { \"synic\": false, \"evmcs\": true, \"vendor_id\": \"x\" "
+		"}, "
+		"\"msr\": { \"unknown\": \"ignore\", \"allow\": [ 27, \"0xC0010015\" ] } } }");
+	const struct cpu_config *cpu = &config->cpu;
+	ck_assert_str_eq(cpu->model, "x86-64-v3");
+	ck_assert_uint_eq(cpu->require_count, 1);
+	ck_assert_str_eq(cpu->require[0], "vmx-ept");
+	ck_assert_uint_eq(cpu->prefer_count, 2);
+	ck_assert_str_eq(cpu->prefer[1], "vgif");
+	ck_assert_uint_eq(cpu->disable_count, 1);
+	ck_assert_str_eq(cpu->disable[0], "vmx-pml");
+	ck_assert_uint_eq(cpu->tsc_khz, 2000000);
+	ck_assert_int_eq(cpu->msr.unknown, MSR_UNKNOWN_IGNORE);
+	ck_assert_uint_eq(cpu->msr.allow_count, 2);
+	ck_assert_uint_eq(cpu->msr.allow[0], 27);
+	ck_assert_uint_eq(cpu->msr.allow[1], 0xc0010015);
+	ck_assert(cpu->hyperv.enabled && cpu->hyperv.relaxed && cpu->hyperv.evmcs && cpu->hyperv.ipi);
+	ck_assert(!cpu->hyperv.synic && !cpu->hyperv.stimer && !cpu->hyperv.stimer_direct);
+	ck_assert_str_eq(cpu->hyperv.vendor_id, "x");
+	ck_assert_uint_eq(cpu->hyperv.spinlock_retries, 8191);
 	config_free(config);
 }
 END_TEST
@@ -280,7 +316,7 @@ START_TEST(free_takes_null)
 }
 END_TEST
 
-TEST_MAIN("config", defaults_are_those_of_the_reference, every_value_arrives_in_its_field, numbers_are_exact,
-	  paths_are_resolved_beside_the_config, print_and_parse_are_inverse, every_prefix_is_refused,
-	  running_out_of_memory_anywhere_is_an_error, messages_are_one_printable_line, long_names_are_cut,
-	  free_takes_null)
+TEST_MAIN("config", defaults_are_those_of_the_reference, every_value_arrives_in_its_field,
+	  the_processor_arrives_in_its_fields, numbers_are_exact, paths_are_resolved_beside_the_config,
+	  print_and_parse_are_inverse, every_prefix_is_refused, running_out_of_memory_anywhere_is_an_error,
+	  messages_are_one_printable_line, long_names_are_cut, free_takes_null)
