@@ -39,12 +39,22 @@ static void interrupt_soon(struct blk_queue *queue)
 		loop_defer(queue->blk->block->loop, &queue->interrupt_op, 0);
 }
 
+/* The chain that is pushed has no buffers any more, so dirty tracking is told here. */
+static void mark_written(const struct blk_request *request)
+{
+	struct virtq *vq = request->queue->vq;
+	virtq_wrote(vq, request->status, 1);
+	for (unsigned i = 0; request->io.command == BLOCK_READ && i < request->io.iov_count; i++)
+		virtq_wrote(vq, request->io.iov[i].iov_base, request->io.iov[i].iov_len);
+}
+
 /* `written`: from the beginning of the device-writable buffers without a gap (2.7.8.2). */
 static void end_with(struct blk_request *request, uint8_t status, uint32_t written)
 {
 	struct blk_queue *queue = request->queue;
 	struct blk *blk = queue->blk;
 	*request->status = status;
+	mark_written(request);
 	if (request->iov != request->inline_iov)
 		free(request->iov);
 	free(request->ranges);
@@ -306,6 +316,7 @@ static void get_id(struct blk_request *request, const struct virtq_chain *chain)
 	}
 	memcpy(id, serial, strnlen(serial, sizeof(id)));
 	(void)virtq_chain_write(chain, 0, id, sizeof(id));
+	virtq_wrote_chain(request->queue->vq, chain, sizeof(id));
 	end_with(request, BLK_S_OK, chain->write_bytes == BLK_ID_BYTES + 1 ? BLK_ID_BYTES + 1 : BLK_ID_BYTES);
 }
 
@@ -364,6 +375,7 @@ static bool begin(struct blk_queue *queue, const struct virtq_chain *chain)
 	struct blk_request *request = &queue->requests[chain->head];
 	request->io.unmap = false;
 	request->io.offset = request->io.bytes = 0;
+	request->io.iov_count = 0;
 	request->queue = queue;
 	request->chain = *chain;
 	request->chain.iov = NULL;

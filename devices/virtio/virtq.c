@@ -107,6 +107,16 @@ int virtq_pop(struct virtq *vq, struct virtq_chain *chain)
 	return r;
 }
 
+void virtq_wrote_chain(const struct virtq *vq, const struct virtq_chain *chain, uint64_t written)
+{
+	for (unsigned i = 0; chain->iov && written && i < chain->write_count; i++) {
+		const struct iovec *iov = &chain->iov[chain->read_count + i];
+		uint64_t part = iov->iov_len < written ? iov->iov_len : written;
+		virtq_wrote(vq, iov->iov_base, part);
+		written -= part;
+	}
+}
+
 static void publish(struct virtq *vq, const struct virtq_turn *used, unsigned count)
 {
 	if (vq->setup.packed)
@@ -131,6 +141,7 @@ int virtq_push(struct virtq *vq, const struct virtq_chain *chain, uint32_t writt
 	if (!in_flight(vq, chain) || written > chain->write_bytes)
 		return -EINVAL;
 	leave_flight(vq, chain);
+	virtq_wrote_chain(vq, chain, written);
 	if (vq->broken)
 		return -EPROTO;
 	struct virtq_turn used = {
@@ -154,8 +165,10 @@ int virtq_push_together(struct virtq *vq, const struct virtq_used *used, unsigne
 		turns[i] = (struct virtq_turn){
 			.head = chain->head, .desc_count = chain->desc_count, .written = used[i].written};
 	}
-	for (unsigned i = 0; i < count; i++)
+	for (unsigned i = 0; i < count; i++) {
 		leave_flight(vq, used[i].chain);
+		virtq_wrote_chain(vq, used[i].chain, used[i].written);
+	}
 	if (vq->broken)
 		return -EPROTO;
 	publish(vq, turns, count);

@@ -100,6 +100,18 @@ int virtq_init(struct virtq *vq, const struct guest_memory *memory, const struct
 int virtq_pop(struct virtq *vq, struct virtq_chain *chain);
 
 /*
+ * For who tracks writes to RAM (memory/dirty.h): virtq_push marks the first `written` bytes of the buffers
+ * that the device may write, so a device whose chain has lost its iov by then (NULL), or that wrote elsewhere
+ * in them, says what it wrote by this, after writing and before the push.
+ */
+static inline void virtq_wrote(const struct virtq *vq, const void *host, uint64_t len)
+{
+	guest_memory_mark(vq->memory, host, len);
+}
+/* The same for the first `written` bytes of the buffers that it may write. */
+void virtq_wrote_chain(const struct virtq *vq, const struct virtq_chain *chain, uint64_t written);
+
+/*
  * Give it back with `written` bytes; in any order. Visible to the driver at once, or with VIRTIO_F_IN_ORDER
  * when all chains popped before it have been pushed. -EPROTO: the queue is broken, nothing was written, the
  * chain is no longer in flight. -EINVAL, a mistake of the caller with nothing changed: the chain is not in

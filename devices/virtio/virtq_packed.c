@@ -141,6 +141,7 @@ static void write_used(const struct virtq *vq, uint16_t index, bool wrap, const 
 	 * and reading its id, length and buffers.
 	 */
 	__atomic_store_n(&desc->flags, (uint16_t)flags, __ATOMIC_RELEASE);
+	virtq_wrote(vq, desc, sizeof(*desc));
 }
 
 /* The driver looks at slots in their order: what comes behind the first is seen when the first is. */
@@ -185,4 +186,5 @@ void virtq_packed_set_doorbell(struct virtq *vq, bool enable)
 	else if (enable)
 		area = EVENT_ENABLE << EVENT_FLAGS_SHIFT;
 	__atomic_store_n((uint32_t *)vq->device, area, __ATOMIC_RELAXED);
+	virtq_wrote(vq, vq->device, sizeof(area));
 }

@@ -145,7 +145,9 @@ void virtq_split_publish(struct virtq *vq, const struct virtq_turn *used, unsign
 	for (unsigned i = 0; i < count; i++) {
 		size_t entry = vq->at.next_used & (vq->setup.size - 1U);
 		uint32_t elem[2] = {used[i].head, used[i].written};
-		memcpy((uint8_t *)vq->device + RING_ENTRIES + USED_ENTRY_BYTES * entry, elem, sizeof(elem));
+		uint8_t *at = (uint8_t *)vq->device + RING_ENTRIES + USED_ENTRY_BYTES * entry;
+		memcpy(at, elem, sizeof(elem));
+		virtq_wrote(vq, at, sizeof(elem));
 		vq->at.next_used++;
 	}
 	/*
@@ -153,6 +155,7 @@ void virtq_split_publish(struct virtq *vq, const struct virtq_turn *used, unsign
 	 * entries and buffers; 2.7.8.2 demands the entry and the data first.
 	 */
 	__atomic_store_n(field(vq->device, RING_IDX), vq->at.next_used, __ATOMIC_RELEASE);
+	virtq_wrote(vq, vq->device, RING_ENTRIES);
 	virtq_count_used(vq, (uint16_t)count);
 }
 
@@ -168,9 +171,10 @@ bool virtq_split_wants_interrupt(struct virtq *vq, uint32_t count)
 /* With VIRTIO_F_EVENT_IDX flags stay 0 (2.7.10.2) and an event that lies behind is as good as none. */
 void virtq_split_set_doorbell(struct virtq *vq, bool enable)
 {
+	uint16_t *at = vq->setup.event_idx ? avail_event(vq) : field(vq->device, RING_FLAGS);
 	if (!vq->setup.event_idx)
-		__atomic_store_n(field(vq->device, RING_FLAGS), enable ? 0 : USED_F_NO_NOTIFY,
-				 __ATOMIC_RELAXED);
+		__atomic_store_n(at, enable ? 0 : USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
 	else if (enable)
-		__atomic_store_n(avail_event(vq), vq->at.next_avail, __ATOMIC_RELAXED);
+		__atomic_store_n(at, vq->at.next_avail, __ATOMIC_RELAXED);
+	virtq_wrote(vq, at, sizeof(*at));
 }

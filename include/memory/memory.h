@@ -48,6 +48,13 @@ void *guest_memory_at(const struct guest_memory *memory, uint64_t gpa, uint64_t 
 int guest_memory_read(const struct guest_memory *memory, uint64_t gpa, void *dst, uint64_t len);
 int guest_memory_write(const struct guest_memory *memory, uint64_t gpa, const void *src, uint64_t len);
 
+/*
+ * [host, host + len), from guest_memory_at, has been written: for who tracks that (memory/dirty.h). Not
+ * needed after guest_memory_write. Must come after the write; costs next to nothing while nobody tracks, and
+ * does nothing for memory of devices. Any thread.
+ */
+void guest_memory_mark(const struct guest_memory *memory, const void *host, uint64_t len);
+
 /* Tell KVM (a VM fd, borrowed; -1 in tests without KVM) about the RAM, and later about what is added. */
 int guest_memory_attach(struct guest_memory *memory, int vm_fd, struct err *err);
 

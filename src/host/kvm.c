@@ -90,6 +90,8 @@ const char *kvm_request_name(unsigned long request)
 		REQUEST(KVM_SET_TSS_ADDR),
 		REQUEST(KVM_SET_IDENTITY_MAP_ADDR),
 		REQUEST(KVM_SET_USER_MEMORY_REGION),
+		REQUEST(KVM_GET_DIRTY_LOG),
+		REQUEST(KVM_CLEAR_DIRTY_LOG),
 	};
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		if (names[i].request == request)

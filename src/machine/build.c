@@ -197,6 +197,10 @@ int machine_load(struct machine *machine, struct err *err)
 {
 	struct cpu_boot boot = {0};
 	int r = firmware_load(machine->config, machine->memory, &boot, err);
+	const struct guest_region *regions;
+	size_t count = guest_memory_regions(machine->memory, &regions);
+	for (size_t i = 0; i < count; i++) /* the loaders write where they like */
+		guest_memory_mark(machine->memory, regions[i].host, regions[i].size);
 	return r < 0 ? r : vcpus_boot(machine->vcpus, &boot, err);
 }
 

@@ -1,27 +1,14 @@
 /* Guest RAM: see include/memory/memory.h. */
-#include "memory/memory.h"
-
 #include "base/cleanup.h"
 #include "base/layout.h"
 #include "host/kvm.h"
+#include "impl.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-
-struct guest_memory {
-	int fd; /* memfd with all RAM, low region first; -1 for private RAM */
-	uint8_t *host;
-	uint64_t size;
-	uint64_t page_bytes;
-	int vm_fd; /* borrowed; -1 before guest_memory_attach */
-	struct guest_region regions[GUEST_MEMORY_REGIONS];
-	size_t region_count;
-	struct guest_region
-		devices[GUEST_MEMORY_DEVICES]; /* host NULL: free; KVM's slots follow those of RAM */
-};
 
 struct page_kind {
 	const char *name;
@@ -111,6 +98,7 @@ int guest_memory_create(const struct memory_config *config, struct guest_memory 
 	if (!memory)
 		return err_sys(err, -ENOMEM, "memory");
 	memory->fd = memory->vm_fd = -1;
+	dirty_log_init(memory);
 	int r = memory_map(memory, config, err);
 	if (r == 0)
 		r = memory_advise(memory, config, err);
@@ -127,6 +115,7 @@ void guest_memory_destroy(struct guest_memory *memory)
 {
 	if (!memory)
 		return;
+	dirty_log_finish(memory);
 	if (memory->host)
 		(void)munmap(memory->host, memory->size);
 	(void)close_fd(memory->fd);
@@ -184,14 +173,16 @@ int guest_memory_write(const struct guest_memory *memory, uint64_t gpa, const vo
 	if (!dst)
 		return -EFAULT;
 	memcpy(dst, src, len);
+	guest_memory_mark(memory, dst, len);
 	return 0;
 }
 
-static int memory_set_slot(const struct guest_memory *memory, uint32_t slot,
-			   const struct guest_region *region)
+int memory_set_slot(const struct guest_memory *memory, uint32_t slot, const struct guest_region *region,
+		    uint32_t flags)
 {
 	struct kvm_userspace_memory_region set = {
 		.slot = slot,
+		.flags = flags,
 		.guest_phys_addr = region->gpa,
 		.memory_size = region->size, /* 0 takes the slot away */
 		.userspace_addr = (uintptr_t)region->host,
@@ -203,7 +194,7 @@ int guest_memory_attach(struct guest_memory *memory, int vm_fd, struct err *err)
 {
 	memory->vm_fd = vm_fd;
 	for (size_t i = 0; i < memory->region_count; i++) {
-		int r = memory_set_slot(memory, (uint32_t)i, &memory->regions[i]);
+		int r = memory_set_slot(memory, (uint32_t)i, &memory->regions[i], 0);
 		if (r < 0)
 			return err_sys(err, r, "memory: slot at %#" PRIx64, memory->regions[i].gpa);
 	}
@@ -233,7 +224,7 @@ int guest_memory_add(struct guest_memory *memory, void *host, uint64_t size, uin
 		return err_set(err, -ENOSPC, "at most %d devices with memory of their own",
 			       GUEST_MEMORY_DEVICES);
 	const struct guest_region region = {.gpa = device_gpa(memory), .size = size, .host = host};
-	int r = memory_set_slot(memory, GUEST_MEMORY_REGIONS + (uint32_t)i, &region);
+	int r = memory_set_slot(memory, GUEST_MEMORY_REGIONS + (uint32_t)i, &region, 0);
 	if (r < 0)
 		return err_sys(err, r, "memory slot at %#" PRIx64, region.gpa);
 	memory->devices[i] = region;
@@ -248,7 +239,7 @@ void guest_memory_remove(struct guest_memory *memory, uint64_t gpa)
 		if (!region->host || region->gpa != gpa)
 			continue;
 		region->size = 0;
-		(void)memory_set_slot(memory, GUEST_MEMORY_REGIONS + (uint32_t)i, region);
+		(void)memory_set_slot(memory, GUEST_MEMORY_REGIONS + (uint32_t)i, region, 0);
 		*region = (struct guest_region){0};
 	}
 }
@@ -266,5 +257,7 @@ int guest_memory_discard(struct guest_memory *memory, void *host, uint64_t len)
 	/* MADV_REMOVE frees the pages of a memfd, for every process that maps it; DONTNEED those of anonymous
 	 * memory. */
 	int advice = memory->fd >= 0 ? MADV_REMOVE : MADV_DONTNEED;
-	return madvise(memory->host + first, end - first, advice) < 0 ? -errno : 0;
+	int r = madvise(memory->host + first, end - first, advice) < 0 ? -errno : 0;
+	guest_memory_mark(memory, memory->host + first, end - first); /* zeros are another content */
+	return r;
 }
