@@ -181,6 +181,7 @@ struct qcow2 {
 	bool discard, writethrough;
 	bool has_zero; /* version 3: clusters can read as zeros */
 	bool sync;     /* no loop: I/O by file_ops */
+	enum qcow2_compression compression;
 	struct log_limit complaints;
 
 	uint32_t cluster_bits, cluster_bytes;
@@ -378,9 +379,10 @@ void qcow2_write_zeros_as_data(struct qcow2_task *task); /* range is locked excl
 void qcow2_fetch(struct qcow2_task *task, const struct qcow2_map *map, uint64_t offset, uint64_t bytes,
 		 void (*then)(struct qcow2_task *task));
 
-/* ---- qcow2_inflate.c ---- */
+/* ---- qcow2_unpack.c ---- */
 
-/* Raw deflate. 0 when it gave `out_bytes`, -EIO else. */
-int qcow2_inflate(const uint8_t *in, size_t in_bytes, uint8_t *out, size_t out_bytes);
+/* 0 when it gave `out_bytes`, -EIO when it is broken, -ENOMEM. */
+int qcow2_unpack(enum qcow2_compression by, const uint8_t *in, size_t in_bytes, uint8_t *out,
+		 size_t out_bytes);
 
 #endif

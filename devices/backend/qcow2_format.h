@@ -73,6 +73,9 @@ enum qcow2_incompatible {
 	QCOW2_EXTENDED_L2 = 1 << 4,
 };
 
+/* Raw deflate, a window of 4 KiB; or frames of zstd. */
+enum qcow2_compression { QCOW2_BY_ZLIB = 0, QCOW2_BY_ZSTD = 1 };
+
 struct qcow2_header {
 	uint32_t version, cluster_bits;
 	uint64_t size_bytes;
@@ -80,6 +83,7 @@ struct qcow2_header {
 	uint32_t l1_entries, reftable_clusters, snapshots;
 	uint32_t refcount_order;
 	uint64_t incompatible, autoclear;
+	enum qcow2_compression compression;
 	char backing_name[QCOW2_NAME_MAX + 1]; /* "" when there is none */
 	char backing_format[16];	       /* "" when it is not said; cut when longer than any we know */
 };

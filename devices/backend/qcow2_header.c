@@ -34,12 +34,17 @@ static int check_features(const struct qcow2_header *h, const char *path, bool w
 			"%s: has extended L2 entries; aerie wants plain ones: qemu-img convert -O qcow2 "
 			"-o extended_l2=off OLD NEW",
 			path);
-	if (h->incompatible & QCOW2_COMPRESSION_TYPE && compression != 0)
+	if (compression > QCOW2_BY_ZSTD)
 		return err_set(
 			err, -EOPNOTSUPP,
-			"%s: is compressed by method %u; aerie wants zlib: qemu-img convert -O qcow2 -o "
-			"compression_type=zlib OLD NEW",
+			"%s: is compressed by method %u; aerie knows zlib and zstd: qemu-img convert -O "
+			"qcow2 -o compression_type=zstd OLD NEW",
 			path, compression);
+	/* The bit stands for a type that not every reader knows, so it and the type go together. */
+	if (!(h->incompatible & QCOW2_COMPRESSION_TYPE) != (compression == QCOW2_BY_ZLIB))
+		return err_set(err, -EINVAL,
+			       "%s: broken header: compression type %u, and its feature bit says otherwise",
+			       path, compression);
 	if (h->incompatible >> 5)
 		return err_set(err, -EOPNOTSUPP,
 			       "%s: has incompatible features (0x%llx) that aerie does not know", path,
@@ -179,6 +184,7 @@ int qcow2_header_parse(const uint8_t *data, size_t len, const char *path, bool w
 		if (header_len > QCOW2_V3_BYTES)
 			compression = data[QCOW2_V3_BYTES];
 	}
+	h.compression = compression == QCOW2_BY_ZSTD ? QCOW2_BY_ZSTD : QCOW2_BY_ZLIB;
 	if (check_features(&h, path, writable, compression, err) < 0 || check_tables(&h, path, err) < 0 ||
 	    parse_backing(data, len, header_len, path, &h, err) < 0)
 		return err->code;

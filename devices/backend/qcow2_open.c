@@ -269,6 +269,7 @@ static void init(struct qcow2 *q, const struct qcow2_header *h, const struct qco
 	q->block.physical_block_bytes = q->file->physical_block_bytes;
 	q->discard = options->discard;
 	q->writethrough = options->writethrough;
+	q->compression = h->compression;
 	q->has_zero = h->version == 3;
 	q->cluster_bits = h->cluster_bits;
 	q->cluster_bytes = 1U << h->cluster_bits;

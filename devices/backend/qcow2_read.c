@@ -68,8 +68,9 @@ static void unpack(struct qcow2_task *task)
 {
 	struct qcow2 *q = task->q;
 	if (task->res == 0) {
-		task->res = qcow2_inflate(task->packed + task->packed_map.host % QCOW2_UNIT_BYTES,
-					  task->packed_map.packed_bytes, task->unpacked, q->cluster_bytes);
+		task->res =
+			qcow2_unpack(q->compression, task->packed + task->packed_map.host % QCOW2_UNIT_BYTES,
+				     task->packed_map.packed_bytes, task->unpacked, q->cluster_bytes);
 		if (task->res == -EIO)
 			(void)qcow2_broken(q, "a compressed cluster", task->packed_map.host);
 	}

@@ -299,4 +299,25 @@ static inline void disk_save_end(struct disk *disk, enum disk_end end, uint64_t 
 	free(data);
 }
 
+/* The same for a world that is cruel on purpose: of all that was not durable when event `only` was done, that
+ * one alone is there. */
+static inline void disk_save_only(const struct disk *disk, size_t only, const char *name)
+{
+	uint64_t size = disk->start_bytes, at = disk->events[only].done;
+	uint8_t *data = calloc(1, DISK_CAPACITY);
+	ck_assert_ptr_nonnull(data);
+	memcpy(data, disk->start, disk->start_bytes);
+	for (size_t i = 0; i < disk->event_count; i++) {
+		const struct disk_event *event = &disk->events[i];
+		if (event->command == BLOCK_FLUSH || !event->data /* it was there at the start */ ||
+		    (i != only && !is_durable(disk, event, at)))
+			continue;
+		memcpy(data + event->offset, event->data, event->bytes);
+		if (event->command != BLOCK_DISCARD && event->offset + event->bytes > size)
+			size = event->offset + event->bytes;
+	}
+	save_bytes(name, data, size);
+	free(data);
+}
+
 #endif

@@ -170,4 +170,82 @@ START_TEST(any_end_leaves_a_sound_image_and_what_was_flushed)
 }
 END_TEST
 
-QCOW2_TEST_MAIN("qcow2_crash", any_end_leaves_a_sound_image_and_what_was_flushed)
+/* ---- each step of a commit alone ---- */
+
+enum { TINY = 512, L2_REACH = 64 * TINY, LARGE_DISK = 12 << 20 };
+
+static void do_write(struct crash *crash, uint64_t offset, uint64_t bytes)
+{
+	uint8_t *data = malloc(bytes);
+	ck_assert_ptr_nonnull(data);
+	memset(data, 0x5a, bytes);
+	ck_assert_int_eq(do_request(crash->guest.loop, crash->guest.block, BLOCK_WRITE, data, offset, bytes),
+			 0);
+	free(data);
+}
+
+static void do_flush(struct crash *crash)
+{
+	ck_assert_int_eq(do_request(crash->guest.loop, crash->guest.block, BLOCK_FLUSH, NULL, 0, 0), 0);
+}
+
+static uint64_t reftable_at(const struct crash *crash)
+{
+	uint64_t offset;
+	memcpy(&offset, crash->disk.data + QCOW2_AT_REFTABLE, sizeof(offset));
+	return be64toh(offset);
+}
+
+/*
+ * A refcount block of clusters of 512 bytes counts 256 of them, and one cluster of refcount table names 64
+ * blocks. All L2 tables are there and durable; then so much is written that the file passes the end of a
+ * block, or of the table. What makes that durable are blocks, the refcount table, the header, L2 tables that
+ * are named already, in this order: when one of these writes alone survives, the image must be sound.
+ */
+static void cut_each_step(uint64_t fill, uint64_t more, bool moves)
+{
+	static const struct shape shape = {"cluster_size=512", TINY, false, false};
+	static struct crash crash;
+	memset(&crash, 0, sizeof(crash));
+	crash.shape = &shape;
+	guest_init(&crash.guest, TINY, 1);
+	ck_assert_int_eq(shell("cd '%s' && qemu-img create -q -f qcow2 -o %s disk.qcow2 %d", test_folder(),
+			       shape.options, LARGE_DISK),
+			 0);
+	disk_init(&crash.disk, crash.guest.loop, 1);
+	disk_load(&crash.disk, "disk.qcow2");
+	crash_open(&crash);
+	for (uint64_t at = 0; at < fill + more; at += L2_REACH)
+		do_write(&crash, at, TINY);
+	do_write(&crash, 0, fill);
+	do_flush(&crash);
+	do_flush(&crash); /* and what the first one freed */
+	disk_remember(&crash.disk);
+	size_t before = crash.disk.event_count;
+	uint64_t table = reftable_at(&crash);
+	do_write(&crash, fill, more);
+	do_flush(&crash);
+	ck_assert_int_eq(reftable_at(&crash) != table, moves);
+	for (size_t i = before; i < crash.disk.event_count; i++) {
+		const struct disk_event *event = &crash.disk.events[i];
+		if (event->command != BLOCK_WRITE)
+			continue;
+		disk_save_only(&crash.disk, i, "end.qcow2");
+		int res = check_image("end.qcow2");
+		ck_assert_msg(res == 0 || res == 3,
+			      "%llu bytes at %llu alone are durable: qemu-img check: %d",
+			      (unsigned long long)event->bytes, (unsigned long long)event->offset, res);
+	}
+	block_close(crash.guest.block);
+	crash_end(&crash);
+}
+
+START_TEST(each_write_of_a_commit_may_be_the_only_one_that_survives)
+{
+	cut_each_step(96 << 10, 96 << 10, false);   /* another refcount block */
+	cut_each_step(7800 << 10, 512 << 10, true); /* and a longer table */
+}
+END_TEST
+
+QCOW2_TEST_MAIN("qcow2_crash", any_end_leaves_a_sound_image_and_what_was_flushed,
+		each_write_of_a_commit_may_be_the_only_one_that_survives)

@@ -3,6 +3,8 @@
 #include "base/cleanup.h"
 #include "harness.h"
 
+#include <zstd.h>
+
 enum { IMAGE_BYTES = 4096 };
 
 static void put32(uint8_t *data, size_t at, uint32_t value)
@@ -131,17 +133,63 @@ START_TEST(a_bad_header_is_refused_with_a_reason)
 }
 END_TEST
 
-START_TEST(zstd_is_refused_with_the_remedy)
+START_TEST(compression_types)
 {
-	uint8_t data[IMAGE_BYTES];
-	struct qcow2_header h;
-	struct err err;
-	good_header(data);
-	put64(data, 72, QCOW2_COMPRESSION_TYPE);
-	put32(data, 100, 112);
-	data[104] = 1;
-	ck_assert_int_eq(parse(data, sizeof(data), false, &h, &err), -EOPNOTSUPP);
-	ck_assert_ptr_nonnull(strstr(err.text, "compression_type=zlib"));
+	static const struct {
+		uint64_t feature;
+		uint8_t type;
+		int res;
+		const char *words;
+	} cases[] = {
+		{0, 0, 0, NULL},
+		{QCOW2_COMPRESSION_TYPE, 1, 0, NULL},
+		{QCOW2_COMPRESSION_TYPE, 2, -EOPNOTSUPP, "compression_type=zstd"},
+		{QCOW2_COMPRESSION_TYPE, 0, -EINVAL, "feature bit"},
+		{0, 1, -EINVAL, "feature bit"},
+	};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		uint8_t data[IMAGE_BYTES];
+		struct qcow2_header h;
+		struct err err;
+		good_header(data);
+		put64(data, 72, cases[i].feature);
+		put32(data, 100, 112);
+		data[104] = cases[i].type;
+		ck_assert_int_eq(parse(data, sizeof(data), false, &h, &err), cases[i].res);
+		if (cases[i].res == 0)
+			ck_assert_int_eq((int)h.compression, cases[i].type);
+		else
+			ck_assert_ptr_nonnull(strstr(err.text, cases[i].words));
+	}
+}
+END_TEST
+
+START_TEST(a_zstd_cluster_is_whole_or_an_error)
+{
+	enum { CLUSTER = 4096, HALF = 1500 };
+	uint8_t plain[CLUSTER], out[CLUSTER + 1], packed[2 * CLUSTER] = {0};
+	for (size_t i = 0; i < CLUSTER; i++)
+		plain[i] = (uint8_t)(i * i >> 7);
+	size_t bytes = ZSTD_compress(packed, sizeof(packed), plain, CLUSTER, 3);
+	ck_assert(!ZSTD_isError(bytes));
+	for (size_t n = 0; n < bytes; n++)
+		ck_assert_int_eq(qcow2_unpack(QCOW2_BY_ZSTD, packed, n, out, CLUSTER), -EIO);
+	/* With padding as sectors leave it; never more than asked for. */
+	memset(out, 0xee, sizeof(out));
+	ck_assert_int_eq(qcow2_unpack(QCOW2_BY_ZSTD, packed, bytes + 300, out, CLUSTER), 0);
+	ck_assert_mem_eq(out, plain, CLUSTER);
+	ck_assert_uint_eq(out[CLUSTER], 0xee);
+	ck_assert_int_eq(qcow2_unpack(QCOW2_BY_ZSTD, packed, bytes, out, CLUSTER - 1), -EIO);
+	ck_assert_int_eq(qcow2_unpack(QCOW2_BY_ZSTD, packed, bytes, out, CLUSTER + 1), -EIO);
+	/* Two frames make a cluster as well. */
+	bytes = ZSTD_compress(packed, sizeof(packed), plain, HALF, 3);
+	bytes += ZSTD_compress(packed + bytes, sizeof(packed) - bytes, plain + HALF, CLUSTER - HALF, 3);
+	memset(out, 0, sizeof(out));
+	ck_assert_int_eq(qcow2_unpack(QCOW2_BY_ZSTD, packed, bytes + 7, out, CLUSTER), 0);
+	ck_assert_mem_eq(out, plain, CLUSTER);
+	/* A frame of nothing is no progress without end. */
+	memset(packed, 0, sizeof(packed));
+	ck_assert_int_eq(qcow2_unpack(QCOW2_BY_ZSTD, packed, sizeof(packed), out, CLUSTER), -EIO);
 }
 END_TEST
 
@@ -219,5 +267,5 @@ START_TEST(a_set_finds_what_was_added_and_not_removed)
 END_TEST
 
 TEST_MAIN("qcow2_header", a_good_header_is_taken_apart, a_bad_header_is_refused_with_a_reason,
-	  zstd_is_refused_with_the_remedy, refcounts_of_every_width, l2_entries_are_taken_apart,
-	  a_set_finds_what_was_added_and_not_removed)
+	  compression_types, a_zstd_cluster_is_whole_or_an_error, refcounts_of_every_width,
+	  l2_entries_are_taken_apart, a_set_finds_what_was_added_and_not_removed)

@@ -42,6 +42,9 @@ static const struct shape shapes[] = {
 	{"cluster_size=4096", 4096, NULL, "-c"},
 	{"cluster_size=512,compat=0.10", 512, NULL, "-c"},
 	{"cluster_size=2M", 2 << 20, NULL, "-c"},
+	{"cluster_size=65536,compression_type=zstd", 65536, NULL, "-c"},
+	{"cluster_size=4096,compression_type=zstd", 4096, NULL, "-c"},
+	{"cluster_size=2M,compression_type=zstd", 2 << 20, NULL, "-c"},
 	{"cluster_size=65536,refcount_bits=8", 65536, NULL, ""},
 };
 
@@ -118,6 +121,7 @@ START_TEST(direct_writes_leave_the_same)
 		{"cluster_size=65536", 65536, "raw", NULL},
 		{"cluster_size=4096", 4096, "qcow2", NULL},
 		{"cluster_size=65536", 65536, NULL, "-c"},
+		{"cluster_size=65536,compression_type=zstd", 65536, NULL, "-c"},
 	};
 	char path[512];
 	(void)snprintf(path, sizeof(path), "%s/probe", test_folder());

@@ -15,6 +15,7 @@
 #include "base/log.h"
 
 #include <string.h>
+#include <zstd.h>
 
 enum { FILE_BYTES = 1 << 20, PATCHES_MAX = 64, REQUESTS_MAX = 64, AT_ONCE = 8, REQUEST_BYTES = 16384 };
 
@@ -149,6 +150,22 @@ static void make_image(struct memory *memory, unsigned bits, uint32_t version, u
 	memory->block.size_bytes = 9 * cluster;
 }
 
+/* The last cluster is a frame of zstd, and the guest's first is packed in it. */
+static void make_packed(struct memory *memory, unsigned bits)
+{
+	uint64_t cluster = UINT64_C(1) << bits;
+	uint8_t *data = memory->data;
+	uint8_t plain[4096];
+	for (size_t i = 0; i < sizeof(plain); i++)
+		plain[i] = (uint8_t)(i * i >> 9);
+	put64(data, 72, QCOW2_COMPRESSION_TYPE);
+	put32(data, 100, 112);
+	data[104] = QCOW2_BY_ZSTD;
+	size_t packed = ZSTD_compress(data + 8 * cluster, cluster, plain, cluster, 3);
+	FUZZ_CHECK(!ZSTD_isError(packed));
+	put64(data, 4 * cluster, QCOW2_COMPRESSED | packed / 512 << (62 - (bits - 8)) | 8 * cluster);
+}
+
 /* An entry of some kind that points to a low cluster, or anything. */
 static uint64_t take_entry(struct feed *feed, unsigned bits)
 {
@@ -278,6 +295,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint64_t shape = take(&feed, 1);
 	unsigned bits = shape & 1 ? 12 : 9;
 	make_image(&memory, bits, shape & 2 ? 2 : 3, shape & 2 ? 4 : (uint32_t)(take(&feed, 1) % 7));
+	if (shape & 64 && !(shape & 2))
+		make_packed(&memory, bits);
 	patch(&memory, &feed, bits);
 	const struct qcow2_options options = {
 		.path = "x", .read_only = shape & 4, .discard = shape & 8, .writethrough = shape & 16};
