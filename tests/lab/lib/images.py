@@ -25,8 +25,11 @@ def cpio(tree):
         out.extend(bytes(-len(out) % 4) + data)
         out.extend(bytes(-len(out) % 4))
 
-    folders = {os.path.dirname(path) for path in tree} | {"proc", "sys", "dev", "tmp"}
-    for inode, path in enumerate(sorted(folders - {""}), 1):
+    folders = {"proc", "sys", "dev", "tmp"}
+    for path in tree:  # each before what is in it: the kernel makes no parents
+        while path := os.path.dirname(path):
+            folders.add(path)
+    for inode, path in enumerate(sorted(folders), 1):
         member(path, 0o040755, b"", inode)
     for inode, path in enumerate(sorted(tree), len(folders) + 1):
         mode, data = tree[path]

@@ -29,6 +29,12 @@ say "vsock said: $(echo "there and back" | probe vsock-talk 1234)"
 say "entropy by $(cat /sys/class/misc/hw_random/rng_current)"
 echo "hello by hvc0" >/dev/hvc0
 
+# Persistent memory: what L0 put there comes back from another place of it, by loads and stores.
+dd if=/dev/pmem0 of=/dev/pmem0 bs=1M count=2 seek=8 conv=notrunc,fsync status=none && say "pmem of $(cat /sys/block/pmem0/size) sectors"
+mkdir -p /mnt/shared && mount -t virtiofs shared /mnt/shared && say "read $(cat /mnt/shared/for-l1)"
+echo "from L1 by virtiofs" >/mnt/shared/for-l0 && umount /mnt/shared
+say "balloon took $(grep -w balloon_inflate /proc/vmstat | cut -d' ' -f2) pages"
+
 # L2's disk is a file on our disk. What it reads it must know, what it writes we look at afterwards.
 for i in $(seq 0 255); do printf '%-4096s' "block $i"; done >l2.img
 md5=$(md5sum <l2.img)
