@@ -42,7 +42,7 @@ struct cpus_config {
 	uint32_t threads; /* for each core */
 };
 
-enum { CONFIG_CPU_FEATURES_MAX = 64, CONFIG_MSRS_MAX = 64 };
+enum { CONFIG_CPU_FEATURES_MAX = 64, CONFIG_MSRS_MAX = 64, CONFIG_HYPERV_REQUIRE_MAX = 24 };
 
 /* What a guest gets that touches an MSR which KVM does not know. */
 enum msr_unknown { MSR_UNKNOWN_FAULT, MSR_UNKNOWN_IGNORE, MSR_UNKNOWN_LOG };
@@ -62,6 +62,10 @@ struct hyperv_config {
 	bool avic; /* AutoEOI is deprecated, so that APICv and AVIC stay on */
 	bool evmcs, emsr_bitmap;
 	bool no_nonarch_coresharing;
+	bool kvm; /* KVM's own leaves stay, at 0x40000100 */
+	unsigned
+		require[CONFIG_HYPERV_REQUIRE_MAX]; /* switches without which not to start: offsets in here */
+	size_t require_count;
 	uint32_t spinlock_retries; /* before the guest yields; 0xffffffff: never */
 	const char *vendor_id;	   /* at most 12 bytes */
 	uint32_t version_build, version_major, version_minor;

@@ -95,5 +95,12 @@ int rule_hyperv(const struct decode *d, const struct place *at, const cJSON *nod
 					      : "");
 		*on = false;
 	}
+	for (size_t i = 0; i < hyperv->require_count; i++) {
+		const struct place list_at = {.parent = at, .name = "require"};
+		const struct place item_at = {.parent = &list_at, .index = i};
+		if (!*hyperv_switch(hyperv, hyperv->require[i]))
+			return refuse(d, &item_at, cJSON_GetArrayItem(member(node, "require"), (int)i),
+				      "is required, and off or without what it needs");
+	}
 	return 0;
 }

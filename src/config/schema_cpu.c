@@ -15,6 +15,22 @@ enum { CPU_NAME_BYTES_MAX = 40 };
 		.name = #m, AT_BOOL(struct hyperv_config, m), .absent = "true with " needs, .doc = says      \
 	}
 
+#define HYPERV_WORD(m)                                                                                       \
+	{                                                                                                    \
+#m, offsetof(struct hyperv_config, m)                                                        \
+	}
+static const struct choice hyperv_words[] = {
+	HYPERV_WORD(relaxed),  HYPERV_WORD(vapic),	  HYPERV_WORD(vpindex),
+	HYPERV_WORD(runtime),  HYPERV_WORD(crash),	  HYPERV_WORD(reset),
+	HYPERV_WORD(time),     HYPERV_WORD(frequencies),  HYPERV_WORD(reenlightenment),
+	HYPERV_WORD(synic),    HYPERV_WORD(stimer),	  HYPERV_WORD(stimer_direct),
+	HYPERV_WORD(tlbflush), HYPERV_WORD(tlbflush_ext), HYPERV_WORD(tlbflush_direct),
+	HYPERV_WORD(ipi),      HYPERV_WORD(xmm_input),	  HYPERV_WORD(avic),
+	HYPERV_WORD(evmcs),    HYPERV_WORD(emsr_bitmap),  {NULL, 0},
+};
+static const struct key hyperv_required = {
+	.type = KEY_CHOICE, .choices = hyperv_words, .doc = "a switch of this object"};
+
 static const struct key hyperv_keys[] = {
 	HYPERV_ON(relaxed, "the guest's watchdogs do not count time in which it did not run"),
 	HYPERV_ON(vapic, "EOI, ICR and TPR as MSRs, and the VP assist page"),
@@ -41,6 +57,13 @@ static const struct key hyperv_keys[] = {
 	 AT_BOOL(struct hyperv_config, no_nonarch_coresharing),
 	 .fallback = "false",
 	 .doc = "promises that vCPUs of different cores never share a host core"},
+	HYPERV_ON(kvm, "the guest finds KVM too, at CPUID 0x40000100; Linux then prefers it to Hyper-V"),
+	{.name = "require",
+	 AT_LIST(struct hyperv_config, require, require_count, hyperv_required),
+	 .fallback = "[]",
+	 .doc = "enlightenments without which the machine does not start; others are left out where the host "
+		"lacks "
+		"them"},
 	{.name = "spinlock_retries",
 	 AT_UINT(struct hyperv_config, spinlock_retries),
 	 .min = 0,
