@@ -2,7 +2,9 @@
 #ifndef AERIE_CPU_VCPU_PRIVATE_H
 #define AERIE_CPU_VCPU_PRIVATE_H
 
+#include "base/log.h"
 #include "cpu/vcpu.h"
+#include "msr_filter.h"
 #include "vcpu_state.h"
 
 #include <linux/kvm.h>
@@ -21,7 +23,9 @@ struct vcpu {
 	bool has_thread;
 	bool parked; /* under all->lock */
 	struct vcpu_state power_on;
-	struct kvm_stats *stats; /* opened when first asked for */
+	struct msr_filter *msrs;      /* borrowed from all */
+	struct log_limit guest_limit; /* for lines that the guest can cause */
+	struct kvm_stats *stats;      /* opened when first asked for */
 };
 
 /* What the exit table says about an exit that has been handled. */
