@@ -64,6 +64,9 @@ int cpu_feature_find(const char *name, size_t *ret_index, struct err *err);
 /* The models, in the same form. */
 const struct cpu_feature *cpu_model_at(size_t index); /* NULL past the end */
 
+/* Are there such features and such a model? Needs no host. -EINVAL as in cpu_resolve. */
+int cpu_names_check(const struct cpu_config *asked, struct err *err);
+
 /* What became of a feature. */
 enum cpu_fate {
 	CPU_GIVEN,

@@ -40,7 +40,7 @@ static enum cpu_fate fate_of(const struct resolver *r, enum feature_id id)
 	return r->report->features[id - 1].fate;
 }
 
-/* Names of one config list into flags. */
+/* Names of one config list into flags (NULL: only look whether there are such). */
 static int mark(const char *key, const char *const *names, size_t count, bool *flags, struct err *err)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -49,7 +49,8 @@ static int mark(const char *key, const char *const *names, size_t count, bool *f
 			err->code = -EINVAL;
 			return err_prepend(err, "cpu.%s", key);
 		}
-		flags[index + 1] = true;
+		if (flags)
+			flags[index + 1] = true;
 	}
 	return 0;
 }
@@ -251,17 +252,35 @@ static int check_nested(const struct resolver *r, enum nested_mode nested, enum 
 	}
 }
 
+static const struct model *named_model(const char *name, struct err *err)
+{
+	const struct model *model = model_find(name);
+	struct suggestion near = suggestion_for(name);
+	if (model)
+		return model;
+	for (size_t i = 0; cpu_model_at(i); i++)
+		suggestion_try(&near, cpu_model_at(i)->name);
+	(void)err_set(err, -EINVAL, "cpu.model: there is no model \"%s\" (%s%s%s)", name,
+		      near.best ? "did you mean \"" : "", near.best ? near.best : "see 'aerie cpu list'",
+		      near.best ? "\"?" : "");
+	return NULL;
+}
+
+int cpu_names_check(const struct cpu_config *asked, struct err *err)
+{
+	if (!named_model(asked->model, err))
+		return err->code;
+	int code = mark("require", asked->require, asked->require_count, NULL, err);
+	if (code == 0)
+		code = mark("prefer", asked->prefer, asked->prefer_count, NULL, err);
+	return code ? code : mark("disable", asked->disable, asked->disable_count, NULL, err);
+}
+
 static int find_model(struct resolver *r, const char *name, struct err *err)
 {
-	r->model = model_find(name ? name : "host");
-	if (!r->model) {
-		struct suggestion near = suggestion_for(name);
-		for (size_t i = 0; cpu_model_at(i); i++)
-			suggestion_try(&near, cpu_model_at(i)->name);
-		return err_set(err, -EINVAL, "cpu.model: there is no model \"%s\" (%s%s%s)", name,
-			       near.best ? "did you mean \"" : "",
-			       near.best ? near.best : "see 'aerie cpu list'", near.best ? "\"?" : "");
-	}
+	r->model = named_model(name ? name : "host", err);
+	if (!r->model)
+		return err->code;
 	if (r->model->vendor != VENDOR_ANY && r->model->vendor != r->vendor)
 		return err_set(err, -EOPNOTSUPP,
 			       "cpu.model: \"%s\" is for %s processors, and this host has %s",
