@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "config/config.h"
 #include "cpu/cpuid.h"
+#include "cpu/hyperv.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -64,17 +65,15 @@ int cpu_feature_find(const char *name, size_t *ret_index, struct err *err);
 /* The models, in the same form. */
 const struct cpu_feature *cpu_model_at(size_t index); /* NULL past the end */
 
-/* Are there such features and such a model? Needs no host. -EINVAL as in cpu_resolve. */
-int cpu_names_check(const struct cpu_config *asked, struct err *err);
-
 /* What became of a feature. */
 enum cpu_fate {
 	CPU_GIVEN,
-	CPU_NOT_OFFERED,  /* the host has it not */
-	CPU_OTHER_VENDOR, /* the host cannot have it */
-	CPU_NOT_IN_MODEL, /* the host has it, the model has it not */
-	CPU_DISABLED,	  /* "disable", or "nested": "off" */
-	CPU_NEEDS,	  /* another feature, `because`, was not given */
+	CPU_NOT_OFFERED,    /* the host has it not */
+	CPU_OTHER_VENDOR,   /* the host cannot have it */
+	CPU_NOT_IN_MODEL,   /* the host has it, the model has it not */
+	CPU_DISABLED,	    /* "disable", or "nested": "off" */
+	CPU_NOT_WITH_EVMCS, /* the enlightened VMCS has no place for it */
+	CPU_NEEDS,	    /* another feature, `because`, was not given */
 };
 struct cpu_report {
 	struct {
@@ -92,12 +91,14 @@ struct cpu_model {
 	uint32_t
 		msr_count; /* the capability MSRs that L1 can read; SET ones go before IA32_FEATURE_CONTROL */
 	struct cpu_msr msrs[CPU_HOST_MSRS_MAX];
+	struct hyperv_config hyperv; /* the enlightenments that L1 gets; their leaves are in cpuid */
+	struct hyperv_report hyperv_report;
 };
 
 /*
  * -EINVAL: a name that there is not; -EOPNOTSUPP: a required feature cannot be had (the message lists all of
- * them with their reasons), a model that this host cannot run, or nesting of the other vendor. `report` may
- * be NULL.
+ * them with their reasons), a model that this host cannot run, nesting of the other vendor, or an
+ * enlightenment that is required and cannot be had. `report` may be NULL.
  */
 int cpu_resolve(const struct cpu_host *host, const struct cpu_config *asked, enum nested_mode nested,
 		struct cpu_model *ret, struct cpu_report *report, struct err *err);

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "config/suggest.h"
 #include "feature_table.h"
+#include "hyperv_evmcs.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -23,6 +24,7 @@ struct resolver {
 	const struct model *model;
 	enum cpu_vendor vendor;
 	bool nested_off;
+	bool evmcs; /* L1 gets the enlightened VMCS */
 	uint64_t offered[WORD_COUNT], fixed[WORD_COUNT];
 	bool wanted[F_COUNT], required[F_COUNT], disabled[F_COUNT], given[F_COUNT];
 	struct cpu_report *report;
@@ -40,7 +42,7 @@ static enum cpu_fate fate_of(const struct resolver *r, enum feature_id id)
 	return r->report->features[id - 1].fate;
 }
 
-/* Names of one config list into flags (NULL: only look whether there are such). */
+/* Names of one config list into flags. */
 static int mark(const char *key, const char *const *names, size_t count, bool *flags, struct err *err)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -49,8 +51,7 @@ static int mark(const char *key, const char *const *names, size_t count, bool *f
 			err->code = -EINVAL;
 			return err_prepend(err, "cpu.%s", key);
 		}
-		if (flags)
-			flags[index + 1] = true;
+		flags[index + 1] = true;
 	}
 	return 0;
 }
@@ -93,6 +94,9 @@ static void first_fates(struct resolver *r, const bool *preferred)
 			set_fate(r, id, CPU_NOT_OFFERED, F_NONE);
 		else if (r->disabled[id] || (r->nested_off && (id == F_VMX || id == F_SVM)))
 			set_fate(r, id, CPU_DISABLED, F_NONE);
+		else if (r->evmcs && !hyperv_evmcs_holds((enum feature_word)row->word, feature_mask(id),
+							 &r->host->hyperv))
+			set_fate(r, id, CPU_NOT_WITH_EVMCS, F_NONE);
 		else
 			set_fate(r, id, wanted ? CPU_GIVEN : CPU_NOT_IN_MODEL, F_NONE);
 	}
@@ -119,7 +123,7 @@ static bool by_wish(const struct resolver *r, enum feature_id id)
 {
 	for (int depth = 0; depth < F_COUNT && fate_of(r, id) == CPU_NEEDS; depth++)
 		id = (enum feature_id)(r->report->features[id - 1].because + 1);
-	return fate_of(r, id) == CPU_DISABLED;
+	return fate_of(r, id) == CPU_DISABLED || fate_of(r, id) == CPU_NOT_WITH_EVMCS;
 }
 
 void cpu_report_reason(const struct cpu_report *report, size_t feature, char *text, size_t bytes)
@@ -130,6 +134,7 @@ void cpu_report_reason(const struct cpu_report *report, size_t feature, char *te
 		[CPU_OTHER_VENDOR] = "of the other processor vendor",
 		[CPU_NOT_IN_MODEL] = "not in the model",
 		[CPU_DISABLED] = "disabled",
+		[CPU_NOT_WITH_EVMCS] = "not in the enlightened VMCS (cpu.hyperv.evmcs)",
 	};
 	size_t at = 0;
 	int n = snprintf(text, bytes, "%s: ", feature_rows[feature + 1].is.name);
@@ -222,6 +227,11 @@ static int check_disabled(const struct resolver *r, struct err *err)
 	return 0;
 }
 
+static enum cpu_nested nested_given(const struct resolver *r)
+{
+	return r->given[F_VMX] ? CPU_NESTED_VMX : r->given[F_SVM] ? CPU_NESTED_SVM : CPU_NESTED_NONE;
+}
+
 /* What "nested" says, against what became of VMX and SVM. */
 static int check_nested(const struct resolver *r, enum nested_mode nested, enum cpu_nested *ret,
 			struct err *err)
@@ -229,7 +239,7 @@ static int check_nested(const struct resolver *r, enum nested_mode nested, enum 
 	enum feature_id asked = nested == NESTED_VMX ? F_VMX : nested == NESTED_SVM ? F_SVM : F_NONE;
 	char reason[256];
 
-	*ret = r->given[F_VMX] ? CPU_NESTED_VMX : r->given[F_SVM] ? CPU_NESTED_SVM : CPU_NESTED_NONE;
+	*ret = nested_given(r);
 	if (!asked || r->given[asked])
 		return 0;
 	const char *name = feature_rows[asked].is.name;
@@ -252,35 +262,17 @@ static int check_nested(const struct resolver *r, enum nested_mode nested, enum 
 	}
 }
 
-static const struct model *named_model(const char *name, struct err *err)
-{
-	const struct model *model = model_find(name);
-	struct suggestion near = suggestion_for(name);
-	if (model)
-		return model;
-	for (size_t i = 0; cpu_model_at(i); i++)
-		suggestion_try(&near, cpu_model_at(i)->name);
-	(void)err_set(err, -EINVAL, "cpu.model: there is no model \"%s\" (%s%s%s)", name,
-		      near.best ? "did you mean \"" : "", near.best ? near.best : "see 'aerie cpu list'",
-		      near.best ? "\"?" : "");
-	return NULL;
-}
-
-int cpu_names_check(const struct cpu_config *asked, struct err *err)
-{
-	if (!named_model(asked->model, err))
-		return err->code;
-	int code = mark("require", asked->require, asked->require_count, NULL, err);
-	if (code == 0)
-		code = mark("prefer", asked->prefer, asked->prefer_count, NULL, err);
-	return code ? code : mark("disable", asked->disable, asked->disable_count, NULL, err);
-}
-
 static int find_model(struct resolver *r, const char *name, struct err *err)
 {
-	r->model = named_model(name ? name : "host", err);
-	if (!r->model)
-		return err->code;
+	r->model = model_find(name ? name : "host");
+	if (!r->model) {
+		struct suggestion near = suggestion_for(name);
+		for (size_t i = 0; cpu_model_at(i); i++)
+			suggestion_try(&near, cpu_model_at(i)->name);
+		return err_set(err, -EINVAL, "cpu.model: there is no model \"%s\" (%s%s%s)", name,
+			       near.best ? "did you mean \"" : "",
+			       near.best ? near.best : "see 'aerie cpu list'", near.best ? "\"?" : "");
+	}
 	if (r->model->vendor != VENDOR_ANY && r->model->vendor != r->vendor)
 		return err_set(err, -EOPNOTSUPP,
 			       "cpu.model: \"%s\" is for %s processors, and this host has %s",
@@ -299,6 +291,21 @@ static int check_width(const struct resolver *r, struct err *err)
 	return err_set(err, -EOPNOTSUPP,
 		       "cpu.model: \"%s\" has %d bits of physical address, and this host has %u",
 		       r->model->is.name, MODEL_PHYSICAL_BITS, host);
+}
+
+/* Which enlightenments there are depends on VMX or SVM alone; then an enlightened VMCS takes away what it
+ * cannot hold. */
+static int resolve_hyperv(struct resolver *r, const struct cpu_config *asked, const bool *preferred,
+			  struct cpu_model *ret, struct err *err)
+{
+	int code = hyperv_resolve(&r->host->hyperv, &asked->hyperv, nested_given(r), &ret->hyperv,
+				  &ret->hyperv_report, err);
+	r->evmcs = code == 0 && ret->hyperv.enabled && ret->hyperv.evmcs;
+	if (r->evmcs) {
+		first_fates(r, preferred);
+		drop_what_lacks(r);
+	}
+	return code;
 }
 
 static int resolve(struct resolver *r, const struct cpu_config *asked, enum nested_mode nested,
@@ -329,7 +336,9 @@ static int resolve(struct resolver *r, const struct cpu_config *asked, enum nest
 	first_fates(r, preferred);
 	drop_what_lacks(r);
 
-	code = check_disabled(r, err);
+	code = resolve_hyperv(r, asked, preferred, ret, err);
+	if (code == 0)
+		code = check_disabled(r, err);
 	if (code == 0)
 		code = check_nested(r, nested, &ret->nested, err);
 	if (code == 0)
@@ -351,5 +360,7 @@ int cpu_resolve(const struct cpu_host *host, const struct cpu_config *asked, enu
 	int code = resolve(r, asked, nested, ret, err);
 	if (code == 0)
 		model_build(host, r->model, r->given, ret);
+	if (code == 0 && ret->hyperv.enabled)
+		code = hyperv_cpuid(&ret->hyperv, &host->hyperv, &ret->cpuid, err);
 	return code;
 }
