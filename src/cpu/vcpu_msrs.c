@@ -133,6 +133,41 @@ static int msrs_keep_readable(int vcpu_fd, uint32_t *msrs, uint32_t *count, stru
 	return 0;
 }
 
+static bool msr_is_unlisted(uint32_t index)
+{
+	for (size_t i = 0; i < ARRAY_LEN(unlisted); i++)
+		if (index >= unlisted[i].first && index <= unlisted[i].last)
+			return true;
+	return false;
+}
+
+/*
+ * Some that KVM does not list take no value while what they belong to is off: a masked SINT without SynIC,
+ * though it reads as masked. Keep those that take back what they say.
+ */
+static int msrs_drop_unwritable(int vcpu_fd, uint32_t *msrs, uint32_t *count, struct err *err)
+{
+	_cleanup_free_ struct kvm_msrs *one = msrs_alloc(1);
+	uint32_t kept = 0;
+	if (!one)
+		return err_sys(err, -ENOMEM, "MSR list");
+	for (uint32_t i = 0; i < *count; i++) {
+		int r = 1;
+		if (msr_is_unlisted(msrs[i])) {
+			one->nmsrs = 1;
+			one->entries[0].index = msrs[i];
+			r = kvm_call(vcpu_fd, KVM_GET_MSRS, one);
+			r = r == 1 ? kvm_call(vcpu_fd, KVM_SET_MSRS, one) : r;
+		}
+		if (r < 0)
+			return err_sys(err, r, "KVM_SET_MSRS");
+		if (r == 1)
+			msrs[kept++] = msrs[i];
+	}
+	*count = kept;
+	return 0;
+}
+
 int vcpu_msrs_list(int kvm_fd, int vcpu_fd, uint32_t *ret, uint32_t max, uint32_t *ret_count, struct err *err)
 {
 	_cleanup_free_ struct kvm_msr_list *list = calloc(1, sizeof(*list) + max * sizeof(list->indices[0]));
@@ -150,6 +185,8 @@ int vcpu_msrs_list(int kvm_fd, int vcpu_fd, uint32_t *ret, uint32_t max, uint32_
 	count = msrs_add_unlisted(ret, count, max);
 	vcpu_msrs_sort(ret, count);
 	r = msrs_keep_readable(vcpu_fd, ret, &count, err);
+	if (r == 0)
+		r = msrs_drop_unwritable(vcpu_fd, ret, &count, err);
 	*ret_count = count;
 	return r;
 }
