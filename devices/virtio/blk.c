@@ -270,6 +270,14 @@ int disk_resize(struct device *device, uint64_t bytes, struct err *err)
 	return 0;
 }
 
+uint64_t disk_size(struct device *device)
+{
+	struct blk *blk = container_of(device, struct blk, base.device);
+	uint64_t capacity;
+	virtio_config_load(blk->base.virtio, &capacity, &blk->space.capacity, sizeof(capacity));
+	return capacity * BLK_SECTOR_BYTES;
+}
+
 /* ---- state ---- */
 
 static void blk_save(struct device *device, void *state)

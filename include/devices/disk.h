@@ -11,4 +11,7 @@
  */
 int disk_resize(struct device *device, uint64_t bytes, struct err *err);
 
+/* What the guest sees, in bytes. Any thread. */
+uint64_t disk_size(struct device *device);
+
 #endif

@@ -50,8 +50,9 @@ enum machine_status machine_status(const struct machine *machine);
 /*
  * The machine's thread, the one in machine_run, only (its loop's callbacks are). Both may be called in any
  * status, and before machine_run: a machine that was paused then waits there for machine_continue. What the
- * guest had asked for when it was paused (a reset, power-off) is done by machine_run as soon as it has its
- * turn, also while paused.
+ * guest had asked for when it was paused is done: a reset at once, so that nobody sees the machine in
+ * between, its end by machine_run. A reset that comes later waits until the status is one of PRELAUNCH,
+ * RUNNING and PAUSED.
  */
 void machine_pause(struct machine *machine,
 		   enum machine_status status); /* vCPUs park, devices come to rest */

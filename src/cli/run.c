@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "cli/cli.h"
 #include "config/config.h"
+#include "drive.h"
 #include "host/advisory.h"
 #include "machine/machine.h"
 
@@ -15,13 +16,17 @@ struct run_options {
 	const char *set[SET_MAX];
 	size_t set_count;
 	bool verbose;
+	const char *control; /* NULL: what the config says */
+	bool paused;
 };
 
 static void run_usage(void)
 {
-	print_out("Usage: aerie run CONFIG [--set key.path=value]...\n\n"
+	print_out("Usage: aerie run CONFIG [--set key.path=value]... [--control PATH]\n\n"
 		  "Run the machine that CONFIG (JSON, see docs/config.md) describes.\n\n"
 		  "  -s, --set KEY=VALUE  override a key of CONFIG, for example --set memory.size=4G\n"
+		  "  -c, --control PATH   listen there for aerie ctl and QMP clients (docs/control.md)\n"
+		  "  -p, --paused         do not start the guest until the control socket says cont\n"
 		  "  -v, --verbose        say more, and KVM's figures at the end; twice: also what the guest "
 		  "probes\n"
 		  "  -h, --help           this text\n\n"
@@ -36,16 +41,15 @@ static void run_usage(void)
 static int run_parse(int argc, char **argv, struct run_options *ret, int *ret_code)
 {
 	static const struct option options[] = {
-		{"set", required_argument, NULL, 's'},
-		{"verbose", no_argument, NULL, 'v'},
-		{"help", no_argument, NULL, 'h'},
-		{0},
+		{"set", required_argument, NULL, 's'}, {"control", required_argument, NULL, 'c'},
+		{"paused", no_argument, NULL, 'p'},    {"verbose", no_argument, NULL, 'v'},
+		{"help", no_argument, NULL, 'h'},      {0},
 	};
 	int option;
 	enum log_level level = LOG_WARN;
 
 	*ret_code = CLI_USAGE;
-	while ((option = getopt_long(argc, argv, "s:vh", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "s:c:pvh", options, NULL)) != -1) {
 		switch (option) {
 		case 's':
 			if (ret->set_count == SET_MAX) {
@@ -53,6 +57,12 @@ static int run_parse(int argc, char **argv, struct run_options *ret, int *ret_co
 				return -1;
 			}
 			ret->set[ret->set_count++] = optarg;
+			break;
+		case 'c':
+			ret->control = optarg;
+			break;
+		case 'p':
+			ret->paused = true;
 			break;
 		case 'v':
 			level = level == LOG_WARN ? LOG_INFO : LOG_DEBUG;
@@ -103,7 +113,7 @@ int cli_run(int argc, char **argv)
 	code = CLI_FAILED;
 	if (machine_create(config, &machine, &err) == 0) {
 		run_warn(machine);
-		if (machine_run(machine, &code, &err) < 0)
+		if (drive_machine(machine, options.control, options.paused, &code, &err) < 0)
 			code = CLI_FAILED;
 	}
 	if (machine && options.verbose)

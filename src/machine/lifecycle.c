@@ -6,6 +6,7 @@
  * asked for a reset does not run on until the loop gets its turn.
  */
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "devices/console.h"
 #include "machine.h"
 
@@ -113,6 +114,10 @@ static enum machine_event machine_take_event(struct machine *machine, int *exit_
 {
 	pthread_mutex_lock(&machine->lock);
 	enum machine_event event = machine->event;
+	if (event == EVENT_RESET && machine_is_frozen(machine)) {
+		pthread_mutex_unlock(&machine->lock); /* whoever thaws it sees to that */
+		return EVENT_NONE;
+	}
 	machine->event = EVENT_NONE;
 	machine->cause = machine->event_cause;
 	*exit_code = machine->exit_code;
@@ -144,6 +149,26 @@ static int machine_reset(struct machine *machine, struct err *err)
 	for (size_t i = 0; i < machine->device_count; i++)
 		machine->devices[i]->class->reset(machine->devices[i]);
 	return machine_load(machine, err);
+}
+
+void machine_settle(struct machine *machine)
+{
+	struct err err = ERR_INIT;
+	pthread_mutex_lock(&machine->lock);
+	bool reset = machine->event == EVENT_RESET && machine->config->on_reset == ON_RESET_RESTART;
+	if (reset) {
+		machine->event = EVENT_NONE;
+		machine->cause = machine->event_cause;
+	}
+	pthread_mutex_unlock(&machine->lock);
+	if (!reset)
+		return;
+	if (machine_reset(machine, &err) == 0) {
+		machine_tell(machine, MACHINE_WAS_RESET);
+		return;
+	}
+	log_error("%s", err.text);
+	machine_leave(machine, EVENT_CRASH, MACHINE_CAUSE_HOST_ERROR, 0);
 }
 
 /* Act on what was left while the loop ran, vCPUs parked. Returns true to go on. */

@@ -51,6 +51,10 @@ struct machine {
 /* Leave a note for machine_run and stop the vCPUs. Any thread. */
 void machine_leave(struct machine *machine, enum machine_event event, enum machine_cause cause,
 		   int exit_code);
+/* Its state is being read or written by somebody: a reset has to wait. */
+bool machine_is_frozen(const struct machine *machine);
+/* vCPUs are parked: do the reset that the guest had asked for, so that nobody sees the machine in between. */
+void machine_settle(struct machine *machine);
 /* The vCPUs run, if the machine does. Not when somebody left a note: what asked for it must not run on. */
 void machine_go(struct machine *machine);
 void machine_tell(struct machine *machine, enum machine_notice notice);

@@ -75,24 +75,42 @@ void machine_go(struct machine *machine)
 		vcpus_resume(machine->vcpus);
 }
 
+bool machine_is_frozen(const struct machine *machine)
+{
+	return machine->status == MACHINE_SAVE_VM || machine->status == MACHINE_INMIGRATE ||
+	       machine->status == MACHINE_FINISH_MIGRATE || machine->status == MACHINE_POSTMIGRATE;
+}
+
+/* What had to wait while it was frozen. */
+static void machine_thaw(struct machine *machine, bool was_frozen)
+{
+	if (was_frozen && !machine_is_frozen(machine))
+		loop_post(machine->loop, &machine->event_op); /* harmless when there is nothing */
+}
+
 void machine_pause(struct machine *machine, enum machine_status status)
 {
-	bool was_running = machine->status == MACHINE_RUNNING;
+	bool was_running = machine->status == MACHINE_RUNNING, was_frozen = machine_is_frozen(machine);
 	machine->held = true;
 	if (was_running)
 		vcpus_pause(machine->vcpus);
 	machine->status = status;
-	if (was_running)
+	if (was_running) {
+		machine_settle(machine);
 		machine_tell(machine, MACHINE_STOPPED);
+	}
+	machine_thaw(machine, was_frozen);
 }
 
 void machine_continue(struct machine *machine)
 {
+	bool was_frozen = machine_is_frozen(machine);
 	if (machine->status == MACHINE_RUNNING)
 		return;
 	machine->status = MACHINE_RUNNING;
 	machine_go(machine);
 	machine_tell(machine, MACHINE_RESUMED);
+	machine_thaw(machine, was_frozen);
 }
 
 struct loop *machine_loop(struct machine *machine)
