@@ -2,7 +2,9 @@
 #ifndef AERIE_CPU_VCPU_PRIVATE_H
 #define AERIE_CPU_VCPU_PRIVATE_H
 
+#include "base/log.h"
 #include "cpu/vcpu.h"
+#include "msr_filter.h"
 #include "vcpu_state.h"
 
 #include <linux/kvm.h>
@@ -22,7 +24,9 @@ struct vcpu {
 	_Atomic pid_t thread_id; /* 0: it does not run yet */
 	bool parked;		 /* under all->lock */
 	struct vcpu_state power_on;
-	struct kvm_stats *stats; /* opened when first asked for */
+	struct msr_filter *msrs;      /* borrowed from all */
+	struct log_limit guest_limit; /* for lines that the guest can cause */
+	struct kvm_stats *stats;      /* opened when first asked for */
 };
 
 /* What the exit table says about an exit that has been handled. */

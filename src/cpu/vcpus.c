@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "host/kvm.h"
+#include "tsc.h"
 #include "vcpu.h"
 #include "vcpu_msrs.h"
 
@@ -26,6 +27,7 @@ struct vcpus {
 	struct vcpu_events events;
 	enum cpu_nested nested;
 	struct vcpu_layout layout;
+	struct msr_filter msrs;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	_Atomic bool run; /* vCPUs should be in KVM_RUN */
@@ -142,6 +144,11 @@ int vcpus_stats(struct vcpus *vcpus, uint32_t index, struct kvm_stats **ret, str
 	return r;
 }
 
+void vcpus_log_msrs(struct vcpus *vcpus)
+{
+	msr_filter_log(&vcpus->msrs);
+}
+
 pid_t vcpus_thread_id(const struct vcpus *vcpus, uint32_t index)
 {
 	return index < vcpus->count ? atomic_load(&vcpus->vcpu[index].thread_id) : 0;
@@ -201,7 +208,9 @@ static int vcpu_create(struct vcpu *vcpu, const struct vcpus_spec *spec, const s
 	if (run == MAP_FAILED)
 		return err_sys(err, -errno, "mmap of kvm_run");
 	vcpu->run = run;
-	r = vcpu_setup(vcpu, cpuid, all->nested, err);
+	r = tsc_set(spec->vm_fd, vcpu->fd, spec->cpu->tsc_khz, err);
+	if (r == 0)
+		r = vcpu_setup(vcpu, cpuid, all->nested, err);
 	if (r == 0 && vcpu->index == 0)
 		r = vcpu_layout_init(&all->layout, spec->kvm_fd, spec->vm_fd, vcpu->fd, err);
 	return r < 0 ? r : vcpu_remember(vcpu, &all->layout, err);
@@ -229,11 +238,17 @@ static int vcpus_fill(struct vcpus *vcpus, const struct vcpus_spec *spec, struct
 		r = cpuid_supported(spec->kvm_fd, supported, err);
 	if (r == 0)
 		r = cpuid_resolve_nested(spec->nested, supported, &vcpus->nested, err);
+	if (r == 0)
+		r = msr_filter_enable(&vcpus->msrs, spec->vm_fd, err);
 	if (r == 0 && sigaction(kick_signal(), &kick, NULL) < 0)
 		r = err_sys(err, -errno, "sigaction");
 	for (uint32_t i = 0; r == 0 && i < spec->cpus->count; i++) {
 		struct vcpu *vcpu = &vcpus->vcpu[i];
-		*vcpu = (struct vcpu){.all = vcpus, .index = i, .fd = -1, .run_bytes = (size_t)run_bytes};
+		*vcpu = (struct vcpu){.all = vcpus,
+				      .index = i,
+				      .fd = -1,
+				      .run_bytes = (size_t)run_bytes,
+				      .msrs = &vcpus->msrs};
 		vcpu->apic_id = cpu_apic_id(spec->cpus, i);
 		vcpus->count = i + 1;
 		r = vcpu_create(vcpu, spec, supported, tsc_deadline, err);
@@ -256,6 +271,7 @@ int vcpus_create(const struct vcpus_spec *spec, struct vcpus **ret, struct err *
 	vcpus->bus = spec->bus;
 	vcpus->events = spec->events;
 	pthread_mutex_init(&vcpus->lock, NULL);
+	msr_filter_init(&vcpus->msrs, &spec->cpu->msr);
 	pthread_cond_init(&vcpus->changed, NULL);
 	int r = vcpus_fill(vcpus, spec, supported, err);
 	if (r < 0) {
@@ -292,5 +308,6 @@ void vcpus_destroy(struct vcpus *vcpus)
 	}
 	pthread_cond_destroy(&vcpus->changed);
 	pthread_mutex_destroy(&vcpus->lock);
+	msr_filter_finish(&vcpus->msrs);
 	free(vcpus);
 }
