@@ -212,8 +212,7 @@ static int show_resolve(struct show *s, struct err *err)
 	if (config->cpu.hyperv.enabled)
 		rc = hyperv_resolve(&s->host->hyperv, &config->cpu.hyperv, s->model.nested, &s->hyperv, NULL,
 				    err);
-	cpuid_for_vcpu(&s->model.cpuid, &config->cpus, s->vcpu, s->model.nested, s->host->tsc_deadline,
-		       &s->cpuid);
+	cpuid_for_vcpu(&s->model.cpuid, &config->cpus, s->vcpu, &s->cpuid);
 	if (rc == 0 && s->hyperv.enabled)
 		rc = hyperv_cpuid(&s->hyperv, &s->host->hyperv, &s->cpuid, err);
 	return rc ? err_prepend(err, "%s", s->path) : 0;

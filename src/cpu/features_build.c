@@ -178,7 +178,7 @@ static uint64_t word_value(const bool *given, enum feature_word word, uint64_t h
 	const struct feature_word_info *info = &feature_words[word];
 	uint64_t bits = word_given(given, word);
 	if (info->kind != WORD_CONTROL)
-		return bits | (host & info->fields);
+		return host & (bits | info->fields);
 	/* No choice left is: 1 for the default1 class, 0 for others, but for what the host's KVM fixes. */
 	uint32_t must = (uint32_t)host | (info->default1 & ~(uint32_t)bits);
 	uint32_t may = (uint32_t)(host >> 32) & ((uint32_t)bits | must);

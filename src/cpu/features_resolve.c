@@ -152,31 +152,28 @@ void cpu_report_reason(const struct cpu_report *report, size_t feature, char *te
 	}
 }
 
-/* The features of a list with their reasons, as many as fit. `ret` is empty when none is `bad`. */
+/* What is lacking, as much of it as fits into a message. */
 struct shortfall {
 	char text[ERR_TEXT_BYTES - 200];
 	size_t length;
 	unsigned more;
 };
 
-static void shortfall_add(struct shortfall *list, const struct resolver *r, enum feature_id id)
+static void shortfall_add(struct shortfall *list, const char *between, const char *what)
 {
-	char reason[256];
-	cpu_report_reason(r->report, id - 1U, reason, sizeof(reason));
 	size_t room = sizeof(list->text) - list->length;
-	size_t length = strlen(reason) + 2;
-	if (length >= room) {
+	if (list->more || strlen(what) + strlen(between) >= room) {
 		list->more++;
 		return;
 	}
-	(void)snprintf(list->text + list->length, room, "%s%s", list->length ? "; " : "", reason);
-	list->length += strlen(list->text + list->length);
+	int n = snprintf(list->text + list->length, room, "%s%s", list->length ? between : "", what);
+	list->length += (size_t)n;
 }
 
 static const char *shortfall_more(const struct shortfall *list, char *text, size_t bytes)
 {
 	if (list->more)
-		(void)snprintf(text, bytes, "; and %u more", list->more);
+		(void)snprintf(text, bytes, " and %u more", list->more);
 	else
 		*text = '\0';
 	return text;
@@ -185,10 +182,13 @@ static const char *shortfall_more(const struct shortfall *list, char *text, size
 static int check_required(const struct resolver *r, struct err *err)
 {
 	struct shortfall list = {.length = 0};
-	char more[32];
-	for (int i = 1; i < F_COUNT; i++)
-		if (r->required[i] && !r->given[i])
-			shortfall_add(&list, r, (enum feature_id)i);
+	char more[32], reason[256];
+	for (size_t i = 1; i < F_COUNT; i++) {
+		if (!r->required[i] || r->given[i])
+			continue;
+		cpu_report_reason(r->report, i - 1, reason, sizeof(reason));
+		shortfall_add(&list, "; ", reason);
+	}
 	if (!list.length)
 		return 0;
 	return err_set(err, -EOPNOTSUPP, "cpu.require: %s%s", list.text,
@@ -202,11 +202,11 @@ static int check_model(const struct resolver *r, struct err *err)
 	for (const uint16_t *const *must = r->model->must; must && *must; must++)
 		for (const uint16_t *id = *must; *id; id++)
 			if (!r->given[*id] && !by_wish(r, (enum feature_id) * id))
-				shortfall_add(&list, r, (enum feature_id) * id);
+				shortfall_add(&list, ", ", feature_rows[*id].is.name);
 	if (!list.length)
 		return 0;
 	return err_set(err, -EOPNOTSUPP,
-		       "cpu.model: this host cannot be \"%s\" (\"disable\" what it lacks, or take another "
+		       "cpu.model: \"%s\" has what this host does not offer (\"disable\" it, or take another "
 		       "model): %s%s",
 		       r->model->is.name, list.text, shortfall_more(&list, more, sizeof(more)));
 }

@@ -3,6 +3,7 @@
 #define AERIE_CPU_VCPU_PRIVATE_H
 
 #include "base/log.h"
+#include "cpu/features.h"
 #include "cpu/vcpu.h"
 #include "msr_filter.h"
 #include "vcpu_state.h"
@@ -44,7 +45,8 @@ enum exit_verdict vcpu_run_failed(struct vcpu *vcpu, int code, const struct vcpu
 const char *vcpu_exit_name(uint32_t reason); /* for messages and tests; never NULL */
 
 /* Registers, CPUID and MSRs (vcpu_setup.c). */
-int vcpu_setup(struct vcpu *vcpu, const struct cpuid_table *cpuid, enum cpu_nested nested, struct err *err);
+int vcpu_setup(struct vcpu *vcpu, const struct cpuid_table *cpuid, const struct cpu_model *model,
+	       struct err *err);
 int vcpu_boot(struct vcpu *vcpu, const struct cpu_boot *boot, struct err *err);
 
 #endif
