@@ -127,8 +127,7 @@ static bool bar_address(const struct pci_function *function, unsigned index, uin
 
 void bars_update(struct pci_function *function)
 {
-	bool decodes = (load_le16(function->regs.config + PCI_COMMAND) & PCI_COMMAND_MEMORY) &&
-		       function_awake(function);
+	bool decodes = load_le16(function->regs.config + PCI_COMMAND) & PCI_COMMAND_MEMORY;
 	for (unsigned i = 0; i < PCI_BARS; i++) {
 		uint64_t gpa;
 		if (!function->bars[i].mapping)

@@ -169,8 +169,7 @@ struct virtq *virtio_queue(struct virtio *v, unsigned index)
 static void interrupt(struct virtio *v, const uint16_t *vector, uint8_t isr)
 {
 	pthread_mutex_lock(&v->lock);
-	/* Not before (2.1.2), and not once the driver has given up what there was to tell. */
-	bool told = (v->regs.status & STATUS_DRIVER_OK) && !v->resetting;
+	bool told = v->regs.status & STATUS_DRIVER_OK; /* not before (2.1.2) */
 	bool msix = pci_msix_enabled(v->function);
 	uint16_t to = *vector;
 	if (told && !msix) {

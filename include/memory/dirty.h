@@ -32,6 +32,7 @@ void dirty_tracker_destroy(struct dirty_tracker *tracker); /* NULL is fine */
 /* Pages of RAM, counted through guest_memory_regions in their order, and the words of a bitmap for them. */
 size_t dirty_page_count(const struct guest_memory *memory);
 size_t dirty_bitmap_words(const struct guest_memory *memory);
+void *dirty_page(const struct guest_memory *memory, uint64_t page); /* NULL: there is no such page */
 
 /*
  * Fetch and forget: sets in `bitmap` (dirty_bitmap_words; bit n % 64 of word n / 64 is page n) the pages

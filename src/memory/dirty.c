@@ -34,6 +34,11 @@ size_t dirty_bitmap_words(const struct guest_memory *memory)
 	return (dirty_page_count(memory) + WORD_PAGES - 1) / WORD_PAGES;
 }
 
+void *dirty_page(const struct guest_memory *memory, uint64_t page)
+{
+	return page < dirty_page_count(memory) ? memory->host + page * DIRTY_PAGE_BYTES : NULL;
+}
+
 void dirty_log_init(struct guest_memory *memory)
 {
 	pthread_mutex_init(&memory->dirty.lock, NULL);

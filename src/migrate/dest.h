@@ -1,0 +1,70 @@
+/*
+ * The destination's side of a migration. One thread, but for what says otherwise.
+ *
+ * In two parts, since the machine may have to be made from what the first one gets.
+ */
+#ifndef AERIE_MIGRATE_DEST_H
+#define AERIE_MIGRATE_DEST_H
+
+#include "channel_tls.h"
+#include "guest.h"
+#include "link.h"
+#include "protocol.h"
+#include "unstage.h"
+
+#include <pthread.h>
+
+struct dest;
+
+/* A further channel: a thread that puts pages into RAM. */
+struct dest_channel {
+	struct dest *dest;
+	struct link link;
+	struct unstage *unstage;
+	pthread_t thread;
+	bool has_thread;
+	uint32_t rounds; /* that it has seen the end of; under dest->lock */
+};
+
+struct dest {
+	struct canceller canceller;
+	struct listener listener;
+	struct tls_keys *keys; /* NULL: no TLS */
+	struct guest *guest;   /* before dest_finish */
+	struct link link;
+	struct wire_hello hello;
+	uint32_t flags;
+	char *config; /* what the source's machine is, JSON; after dest_begin */
+	size_t config_bytes;
+	struct unstage *unstage;
+	unsigned channel_count;
+	struct dest_channel channels[WIRE_CHANNELS_MAX];
+	uint32_t timeout_ms; /* for connections; 0: the default */
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct err err;		/* of a channel; under lock */
+	_Atomic unsigned state; /* enum protocol_state */
+};
+
+/* `tls_creds`: a folder, or NULL. Listens from here on. `uri` outlives the dest. */
+int dest_init(struct dest *dest, const struct uri *uri, const char *tls_creds, struct err *err);
+void dest_finish(struct dest *dest); /* all zeros but for the fds at -1 is fine */
+
+/*
+ * Until a source has said what it wants to bring. Connections that are none of aerie's, or of a version that
+ * we do not speak, are logged and forgotten.
+ */
+int dest_begin(struct dest *dest, struct err *err);
+/*
+ * All the rest. 0: the machine is ours and runs. An error: it has not run and must not. The source has been
+ * told.
+ */
+int dest_run(struct dest *dest, struct err *err);
+
+/* Tells the source that it will not be, for callers that fail between the two. */
+void dest_refuse(struct dest *dest, const struct err *err);
+
+void dest_cancel(struct dest *dest); /* any thread */
+
+#endif

@@ -1,0 +1,71 @@
+/* The source's side of a migration, from connecting to the end. One thread, but for what says otherwise. */
+#ifndef AERIE_MIGRATE_SOURCE_H
+#define AERIE_MIGRATE_SOURCE_H
+
+#include "guest.h"
+#include "link.h"
+#include "memory/dirty.h"
+#include "migrate/migrate.h"
+#include "protocol.h"
+#include "stage.h"
+#include "workers.h"
+
+#include <pthread.h>
+
+struct source {
+	/* Set before source_run. */
+	struct guest *guest;
+	const struct uri *uri;
+	struct migrate_params params; /* under lock: max_bandwidth and downtime_limit_ms may change */
+	struct canceller canceller;
+	void (*changed)(struct source *source); /* the status; on the source's thread; may be NULL */
+	void *owner;
+
+	/* Its thread's own. */
+	struct link link;
+	struct tls_keys *keys;
+	struct stage *stage;	 /* pages on the first channel */
+	struct workers *workers; /* or on others; NULL: none */
+	struct dirty_tracker *tracker;
+	uint64_t *bitmap; /* pages to be sent */
+	uint8_t id[WIRE_ID_BYTES];
+	uint32_t flags; /* agreed upon */
+	struct stage_counts counts;
+	uint64_t round_started_ns, round_started_bytes, stopped_ns, paced_bytes, paced_since_ns;
+	unsigned slow_rounds; /* in which more was dirtied than sent */
+	bool was_running, stopped;
+
+	pthread_mutex_t lock; /* guards what follows, and who reads it is any thread */
+	enum protocol_state state;
+	bool cancel_asked;
+	uint64_t started_ns, ended_ns;
+	struct migrate_info info;
+};
+
+int source_init(struct source *source, struct guest *guest, const struct uri *uri,
+		const struct migrate_params *params, struct err *err);
+void source_finish(struct source *source); /* source_run has returned, or was never called */
+
+/*
+ * All of it. 0: the machine runs elsewhere. An error: source->state says what of the machine is now:
+ * SRC_BACK, it runs here, or SRC_DOUBT. info.status says the same for people.
+ */
+int source_run(struct source *source, struct err *err);
+
+/* Any thread. -EBUSY: too late, the right to run has been given away. */
+int source_cancel(struct source *source, struct err *err);
+void source_info(struct source *source, struct migrate_info *ret);		/* any thread */
+void source_adjust(struct source *source, const struct migrate_params *params); /* any thread */
+
+/* ---- for source_copy.c ---- */
+
+/* Ask the table. -ECANCELED: the operator wants it to end; -EPROTO: not allowed. */
+int source_step(struct source *source, enum protocol_what what, unsigned type, struct err *err);
+void source_set_status(struct source *source, enum migrate_status status);
+
+/* Rounds until what is left fits into the downtime limit. */
+int source_copy(struct source *source, struct err *err);
+/* With the guest standing: all that is left; then ROUND on the further channels. */
+int source_copy_rest(struct source *source, uint32_t *ret_round, struct err *err);
+
+#endif

@@ -1,0 +1,301 @@
+/*
+ * The connection breaks, or a byte of it changes: at each message of the protocol, in its header, its payload
+ * and after it, and at random places. Afterwards exactly one side runs, or none if RUN was lost.
+ */
+#include "world.h"
+
+#include <poll.h>
+
+enum { FORWARD = 0, CUT, FLIP };
+
+/* Which byte: the `offset`th of the first message of `type`; or, with type 0, of all in that direction. */
+struct fault {
+	int what;
+	bool upward; /* destination to source */
+	unsigned type;
+	int64_t offset; /* negative: from the message's end, -1 its last byte; INT64_MAX: behind it */
+};
+
+/* Between the two: knows messages, and does what the fault says. */
+struct proxy {
+	struct fault fault;
+	char path[80];
+	struct uri uri;
+	char uri_text[96];
+	int listen_fd, source_fd, dest_fd;
+	const char *dest_path;
+	bool hit;
+	pthread_t thread;
+};
+
+/* One direction's place in its stream. */
+struct side {
+	uint8_t header[WIRE_HEADER_BYTES];
+	size_t in_message, message_bytes; /* message_bytes 0: the header is not whole yet */
+	uint64_t total;
+};
+
+static int connect_to(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	MUST(connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
+	return fd;
+}
+
+static bool is_the_byte(const struct fault *fault, const struct side *side)
+{
+	if (fault->type == 0)
+		return side->total == (uint64_t)fault->offset;
+	if (side->in_message >= 8 && (unsigned)(side->header[6] | side->header[7] << 8) != fault->type)
+		return false;
+	if (side->message_bytes == 0)
+		return false;
+	int64_t at = fault->offset;
+	if (at < 0)
+		at += (int64_t)side->message_bytes;
+	return (int64_t)side->in_message == at;
+}
+
+/* Takes a byte into account that was forwarded. */
+static void advance(struct side *side, uint8_t byte)
+{
+	if (side->in_message < WIRE_HEADER_BYTES)
+		side->header[side->in_message] = byte;
+	side->in_message++;
+	side->total++;
+	if (side->in_message == WIRE_HEADER_BYTES)
+		side->message_bytes =
+			WIRE_HEADER_BYTES + (side->header[8] | (size_t)side->header[9] << 8 |
+					     (size_t)side->header[10] << 16 | (size_t)side->header[11] << 24);
+	if (side->message_bytes && side->in_message == side->message_bytes)
+		side->in_message = side->message_bytes = 0;
+}
+
+static bool is_message(const struct side *side, unsigned type)
+{
+	return (unsigned)(side->header[6] | side->header[7] << 8) == type;
+}
+
+static void send_all(int fd, const uint8_t *data, size_t len)
+{
+	while (len) {
+		ssize_t n = send(fd, data, len, MSG_NOSIGNAL);
+		if (n <= 0)
+			return;
+		data += n;
+		len -= (size_t)n;
+	}
+}
+
+/*
+ * A whole message is held back until its header is there, so that the fault's place in it is known. False:
+ * the connection ends.
+ */
+static bool pass(struct proxy *proxy, struct side *side, bool upward)
+{
+	static _Thread_local uint8_t data[1 << 16];
+	int from = upward ? proxy->dest_fd : proxy->source_fd,
+	    to = upward ? proxy->source_fd : proxy->dest_fd;
+	const struct fault *fault = &proxy->fault;
+	/* One header at most is read ahead of what is known. */
+	size_t want = side->message_bytes ? side->message_bytes - side->in_message
+					  : WIRE_HEADER_BYTES - side->in_message;
+	ssize_t n = recv(from, data, want < sizeof(data) ? want : sizeof(data), 0);
+	if (n <= 0)
+		return false;
+	for (ssize_t i = 0; i < n; i++) {
+		bool concerned = fault->what != FORWARD && !proxy->hit && fault->upward == upward;
+		bool header_whole = side->in_message + 1 == WIRE_HEADER_BYTES;
+		uint8_t original = data[i];
+		if (concerned && fault->type == 0 && is_the_byte(fault, side)) {
+			proxy->hit = true;
+			if (fault->what == CUT) {
+				send_all(to, data, (size_t)i);
+				return false;
+			}
+			data[i] ^= 0x10;
+		}
+		if (concerned && fault->type && side->message_bytes && is_the_byte(fault, side)) {
+			proxy->hit = true;
+			if (fault->what == CUT) {
+				send_all(to, data, (size_t)i);
+				return false;
+			}
+			data[i] ^= 0x10;
+		}
+		advance(side, original);
+		/* A place in the header itself: now it is known whose header this is. */
+		if (concerned && fault->type && header_whole && is_message(side, fault->type)) {
+			size_t at = fault->offset >= 0 && fault->offset < WIRE_HEADER_BYTES
+					    ? (size_t)fault->offset
+					    : SIZE_MAX;
+			if (at != SIZE_MAX && (ssize_t)at <= i) {
+				proxy->hit = true;
+				if (fault->what == CUT) {
+					send_all(to, data, at);
+					return false;
+				}
+				data[at] ^= 0x10;
+			}
+		}
+		bool ended = side->in_message == 0;
+		if (concerned && fault->type && ended && fault->offset == INT64_MAX &&
+		    is_message(side, fault->type)) {
+			proxy->hit = true;
+			send_all(to, data, (size_t)i + 1);
+			return false;
+		}
+	}
+	send_all(to, data, (size_t)n);
+	return true;
+}
+
+static void *proxy_thread(void *argument)
+{
+	struct proxy *proxy = argument;
+	struct side down = {.total = 0}, up = {.total = 0};
+	bool open = true;
+	proxy->source_fd = accept(proxy->listen_fd, NULL, NULL);
+	if (proxy->source_fd < 0)
+		return NULL;
+	proxy->dest_fd = connect_to(proxy->dest_path);
+	while (open) {
+		struct pollfd at[2] = {{.fd = proxy->source_fd, .events = POLLIN},
+				       {.fd = proxy->dest_fd, .events = POLLIN}};
+		if (poll(at, 2, 10000) <= 0)
+			break;
+		if (at[0].revents)
+			open = pass(proxy, &down, false);
+		if (open && at[1].revents)
+			open = pass(proxy, &up, true);
+	}
+	close(proxy->source_fd);
+	close(proxy->dest_fd);
+	return NULL;
+}
+
+static void proxy_start(struct proxy *proxy, struct world *world, const struct fault *fault)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct err err = ERR_INIT;
+	*proxy = (struct proxy){.fault = *fault, .dest_path = world->path};
+	snprintf(proxy->path, sizeof(proxy->path), "%s.proxy", world->path);
+	snprintf(proxy->uri_text, sizeof(proxy->uri_text), "unix:%s", proxy->path);
+	ck_assert_int_eq(uri_parse(proxy->uri_text, &proxy->uri, &err), 0);
+	memcpy(address.sun_path, proxy->path, sizeof(proxy->path));
+	proxy->listen_fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	ck_assert_int_eq(bind(proxy->listen_fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	ck_assert_int_eq(listen(proxy->listen_fd, 8), 0);
+	ck_assert_int_eq(pthread_create(&proxy->thread, NULL, proxy_thread, proxy), 0);
+}
+
+static void proxy_finish(struct proxy *proxy)
+{
+	(void)shutdown(proxy->listen_fd, SHUT_RDWR);
+	pthread_join(proxy->thread, NULL);
+	close(proxy->listen_fd);
+	unlink(proxy->path);
+}
+
+/* Where the machine is afterwards. */
+enum where { AT_SOURCE, AT_DEST, NOWHERE };
+
+static enum where move_with(const struct fault *fault, bool *ret_hit)
+{
+	struct world world;
+	struct proxy proxy;
+	struct move move = {0};
+	struct migrate_params params = migrate_params_default;
+	world_init(&world);
+	move_listen(&move, &world, NULL);
+	proxy_start(&proxy, &world, fault);
+	move_start(&move, &proxy.uri, &params);
+	pthread_join(move.source_thread, NULL);
+	dest_cancel(&move.dest); /* one that still waits for a source that means it */
+	pthread_join(move.dest_thread, NULL);
+	source_finish(&move.source);
+	proxy_finish(&proxy);
+	enum where where = atomic_load(&world.source.runs) ? AT_SOURCE
+			   : atomic_load(&world.dest.runs) ? AT_DEST
+							   : NOWHERE;
+	move_judge(&move);
+	world_finish(&world);
+	*ret_hit = proxy.hit;
+	return where;
+}
+
+static const int64_t places[] = {0, 1, 12, 23, 24, -1, INT64_MAX};
+
+static void check_type(unsigned type, bool upward, int what)
+{
+	for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+		const struct fault fault = {what, upward, type, places[i]};
+		bool hit;
+		if (what == FLIP && places[i] == INT64_MAX)
+			continue;
+		enum where where = move_with(&fault, &hit);
+		/* Messages without a payload have no byte 24. */
+		ck_assert_msg(hit || places[i] == 24 || places[i] == -1, "%s at %ld was not met",
+			      wire_name(type), (long)places[i]);
+		if (!hit || type == WIRE_RUNNING) {
+			ck_assert_msg(where == AT_DEST, "%s at %ld: %d", wire_name(type), (long)places[i],
+				      where);
+			continue;
+		}
+		/* RUN that arrived whole is good, half of it is lost. */
+		if (type == WIRE_RUN)
+			ck_assert_msg(where == (places[i] == INT64_MAX ? AT_DEST : NOWHERE), "RUN at %ld: %d",
+				      (long)places[i], where);
+		else if (type == WIRE_READY &&
+			 places[i] == INT64_MAX) /* RUN meets a closed door, or is lost */
+			ck_assert_int_ne(where, AT_DEST);
+		else
+			ck_assert_msg(where == AT_SOURCE, "%s at %ld: %d", wire_name(type), (long)places[i],
+				      where);
+	}
+}
+
+static const unsigned down_types[] = {WIRE_HELLO, WIRE_CONFIG, WIRE_REHEARSAL, WIRE_PAGES,
+				      WIRE_ROUND, WIRE_STATE,  WIRE_RUN};
+static const unsigned up_types[] = {WIRE_WELCOME,    WIRE_ACCEPTED, WIRE_REHEARSED,
+				    WIRE_ROUND_DONE, WIRE_READY,    WIRE_RUNNING};
+
+START_TEST(cut_at_every_message)
+{
+	for (size_t i = 0; i < ARRAY_LEN(down_types); i++)
+		check_type(down_types[i], false, CUT);
+	for (size_t i = 0; i < ARRAY_LEN(up_types); i++)
+		check_type(up_types[i], true, CUT);
+}
+END_TEST
+
+START_TEST(a_changed_byte_in_every_message)
+{
+	for (size_t i = 0; i < ARRAY_LEN(down_types); i++)
+		check_type(down_types[i], false, FLIP);
+	for (size_t i = 0; i < ARRAY_LEN(up_types); i++)
+		check_type(up_types[i], true, FLIP);
+}
+END_TEST
+
+/* AERIE_CUTS: how many; a few unless somebody wants to know. */
+START_TEST(cut_anywhere)
+{
+	const char *wish = getenv("AERIE_CUTS");
+	unsigned count = wish ? (unsigned)atoi(wish) : 40, seed = 1, met = 0;
+	for (unsigned i = 0; i < count; i++) {
+		seed = seed * 1664525U + 1013904223U;
+		uint64_t range = i % 4 == 3 ? 400 : WORLD_RAM + WORLD_RAM / 8;
+		const struct fault fault = {i % 8 == 1 ? FLIP : CUT, i % 4 == 3, 0,
+					    (int64_t)((seed >> 4) * (uint64_t)4099 % range)};
+		bool hit;
+		(void)move_with(&fault, &hit);
+		met += hit;
+	}
+	ck_assert_uint_gt(met, count / 4);
+}
+END_TEST
+
+TEST_MAIN("cut", cut_at_every_message, a_changed_byte_in_every_message, cut_anywhere)

@@ -1,0 +1,246 @@
+/* Migrations from one process' left hand to its right: what arrives, and what is refused. */
+#include "world.h"
+
+static struct migrate_params fast(void)
+{
+	struct migrate_params params = migrate_params_default;
+	params.max_bandwidth = 0;
+	return params;
+}
+
+static void check_moves(const struct migrate_params *params)
+{
+	struct world world;
+	struct move move = {0};
+	world_init(&world);
+	move_listen(&move, &world, NULL);
+	move_start(&move, &world.uri, params);
+	move_wait(&move);
+	ck_assert_msg(move.source_result == 0, "%s", move.source_err.text);
+	ck_assert_msg(move.dest_result == 0, "%s", move.dest_err.text);
+	ck_assert(atomic_load(&world.dest.runs) && world.source.gone && !world.source.in_doubt);
+	move_judge(&move);
+	struct migrate_info info;
+	source_info(&move.source, &info);
+	ck_assert_int_eq(info.status, MIGRATE_COMPLETED);
+	ck_assert_uint_eq(info.total_bytes, WORLD_RAM);
+	ck_assert_uint_ge(info.zero_pages, 4);
+	ck_assert_uint_ge(info.normal_pages + info.zero_pages, WORLD_RAM / 4096);
+	world_finish(&world);
+}
+
+START_TEST(a_running_guest_moves)
+{
+	const struct migrate_params params = fast();
+	check_moves(&params);
+}
+END_TEST
+
+START_TEST(with_packed_pages)
+{
+	struct migrate_params params = fast();
+	params.zstd_level = 1;
+	check_moves(&params);
+}
+END_TEST
+
+START_TEST(over_several_channels)
+{
+	struct migrate_params params = fast();
+	params.channels = 4;
+	check_moves(&params);
+	params.zstd_level = 3;
+	params.channels = MIGRATE_CHANNELS_MAX;
+	check_moves(&params);
+}
+END_TEST
+
+START_TEST(a_paused_guest_arrives_paused)
+{
+	struct world world;
+	struct move move = {0};
+	const struct migrate_params params = fast();
+	world_init(&world);
+	(void)usleep(5000);
+	world_halt(&world.source);
+	move_listen(&move, &world, NULL);
+	move_start(&move, &world.uri, &params);
+	move_wait(&move);
+	ck_assert_msg(move.source_result == 0 && move.dest_result == 0, "%s", move.source_err.text);
+	ck_assert(world.dest.paused && atomic_load(&world.running) == 0);
+	world_check_ram(&world.dest);
+	world_finish(&world);
+}
+END_TEST
+
+/* The source never stops when the other side does not suit. */
+static void check_refused(int accept, int rehearse, const char *why)
+{
+	struct world world;
+	struct move move = {0};
+	const struct migrate_params params = fast();
+	world_init(&world);
+	world.dest.refuse_accept = accept;
+	world.dest.refuse_rehearse = rehearse;
+	move_listen(&move, &world, NULL);
+	move_start(&move, &world.uri, &params);
+	move_wait(&move);
+	ck_assert_int_lt(move.source_result, 0);
+	ck_assert_msg(strstr(move.source_err.text, why), "%s", move.source_err.text);
+	ck_assert(!move.source.stopped);
+	move_judge(&move);
+	ck_assert_int_eq(move.source.state, SRC_BACK);
+	world_finish(&world);
+}
+
+START_TEST(what_does_not_suit_is_refused_while_the_guest_runs)
+{
+	check_refused(-EINVAL, 0, "refuses: cpus.count: 2 here, 1 there");
+	check_refused(0, -EINVAL, "refuses: cpu0/msr: a feature is missing");
+}
+END_TEST
+
+START_TEST(a_load_that_fails_gives_the_guest_back)
+{
+	struct world world;
+	struct move move = {0};
+	const struct migrate_params params = fast();
+	world_init(&world);
+	world.dest.refuse_load = -ENOMEM;
+	move_listen(&move, &world, NULL);
+	move_start(&move, &world.uri, &params);
+	move_wait(&move);
+	ck_assert(strstr(move.source_err.text, "no more memory") && move.source.stopped);
+	ck_assert(atomic_load(&world.source.runs));
+	move_judge(&move);
+	world_finish(&world);
+}
+END_TEST
+
+START_TEST(cancelled_it_runs_on_here)
+{
+	struct world world;
+	struct move move = {0};
+	struct migrate_params params = fast();
+	struct migrate_info info;
+	params.max_bandwidth = 1 << 20; /* four seconds for the first round */
+	world_init(&world);
+	move_listen(&move, &world, NULL);
+	move_start(&move, &world.uri, &params);
+	do {
+		(void)usleep(1000);
+		source_info(&move.source, &info);
+	} while (info.status != MIGRATE_ACTIVE || info.sent_bytes == 0);
+	ck_assert_int_eq(source_cancel(&move.source, &move.dest_err), 0);
+	move_wait(&move);
+	ck_assert_int_eq(move.source_result, -ECANCELED);
+	source_info(&move.source, &info);
+	ck_assert_int_eq(info.status, MIGRATE_CANCELLED);
+	ck_assert_uint_lt(info.sent_bytes, 3 * MIB);
+	ck_assert(atomic_load(&world.source.runs));
+	move_judge(&move);
+	ck_assert_int_eq(source_cancel(&move.source, &(struct err){.code = 0}), -EBUSY);
+	world_finish(&world);
+}
+END_TEST
+
+START_TEST(a_busy_guest_is_slowed_down)
+{
+	struct world world;
+	struct move move = {0};
+	struct migrate_params params = fast();
+	params.max_bandwidth = 16 << 20;
+	params.downtime_limit_ms = 10;
+	params.auto_converge = true;
+	world_init(&world);
+	atomic_store(&world.source.pace_us, 0);
+	move_listen(&move, &world, NULL);
+	move_start(&move, &world.uri, &params);
+	move_wait(&move);
+	ck_assert_msg(move.source_result == 0, "%s", move.source_err.text);
+	ck_assert_uint_ge(atomic_load(&world.source.throttled), params.throttle_initial);
+	ck_assert_uint_le(atomic_load(&world.source.throttled), params.throttle_max);
+	move_judge(&move);
+	world_finish(&world);
+}
+END_TEST
+
+/* What comes before the right one costs nothing but a line in the log. */
+START_TEST(strangers_are_sent_away)
+{
+	struct world world;
+	struct move move = {0};
+	const struct migrate_params params = fast();
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	static const char *const words[] = {"", "GET / HTTP/1.0\r\n\r\nxxxxxxxxxxxxxxxxxxxxxxxx", "AMIG"};
+	world_init(&world);
+	move_listen(&move, &world, NULL);
+	memcpy(address.sun_path, world.path, sizeof(world.path));
+	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+		int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+		ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+		ck_assert_int_eq(write(fd, words[i], strlen(words[i])), (ssize_t)strlen(words[i]));
+		close(fd);
+	}
+	move_start(&move, &world.uri, &params);
+	move_wait(&move);
+	ck_assert_msg(move.source_result == 0, "%s", move.source_err.text);
+	move_judge(&move);
+	world_finish(&world);
+}
+END_TEST
+
+START_TEST(there_and_back)
+{
+	struct world world;
+	const struct migrate_params params = fast();
+	world_init(&world);
+	for (int i = 0; i < 20; i++) {
+		struct move move = {0};
+		move_listen(&move, &world, NULL);
+		move_start(&move, &world.uri, &params);
+		move_wait(&move);
+		ck_assert_msg(move.source_result == 0, "%s", move.source_err.text);
+		ck_assert(atomic_load(&world.dest.runs));
+		world_halt(&world.dest);
+		world_check_ram(&world.dest);
+		/* The two change places: what is in RAM is what counts. */
+		struct guest_memory *memory = world.source.memory;
+		uint64_t *kept = guest_memory_at(world.dest.memory, 0, WORLD_RAM);
+		memcpy(guest_memory_at(memory, 0, WORLD_RAM), kept, WORLD_RAM);
+		memset(kept, 0xaa, WORLD_RAM);
+		world.source.gone = world.dest.rehearsed = false;
+		atomic_store(&world.disk, &world.source);
+		world_go(&world.source);
+	}
+	world_halt(&world.source);
+	world_check_ram(&world.source);
+	world_finish(&world);
+}
+END_TEST
+
+START_TEST(uris)
+{
+	struct uri uri;
+	struct err err;
+	static const char *const good[] = {"unix:/a b",	  "tcp:host:1", "tcp::65535",
+					   "tcp:[::1]:0", "fd:3",	"exec:cat"};
+	static const char *const bad[] = {
+		"",	"unix:", "tcp:host", "tcp:host:", "tcp:h:65536", "tcp:::1:4",	   "tcp:[::1:4",
+		"fd:2", "fd:x",	 "fd:-1",    "rdma:x",	  "tcp:h:1x",	 "fd:99999999999", "exec:"};
+	for (size_t i = 0; i < ARRAY_LEN(good); i++)
+		ck_assert_msg(uri_parse(good[i], &uri, &err) == 0, "%s", good[i]);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		err = ERR_INIT;
+		ck_assert_msg(uri_parse(bad[i], &uri, &err) == -EINVAL && *err.text, "%s", bad[i]);
+	}
+	ck_assert_int_eq(uri_parse("tcp:[fe80::1]:4444", &uri, &err), 0);
+	ck_assert_str_eq(uri.host, "fe80::1");
+	ck_assert_str_eq(uri.port, "4444");
+}
+END_TEST
+
+TEST_MAIN("flow", a_running_guest_moves, with_packed_pages, over_several_channels,
+	  a_paused_guest_arrives_paused, what_does_not_suit_is_refused_while_the_guest_runs,
+	  a_load_that_fails_gives_the_guest_back, cancelled_it_runs_on_here, a_busy_guest_is_slowed_down,
+	  strangers_are_sent_away, there_and_back, uris)

@@ -1,0 +1,360 @@
+/*
+ * Two machines without KVM that share one disk, for tests of the migration between them: RAM is real, a
+ * thread is the guest that counts in it, the disk is a lock. What must never be is an abort, wherever it
+ * happens.
+ */
+#ifndef AERIE_TESTS_MIGRATE_WORLD_H
+#define AERIE_TESTS_MIGRATE_WORLD_H
+
+#include "../../src/migrate/dest.h"
+#include "../../src/migrate/source.h"
+#include "base/cleanup.h"
+#include "base/layout.h"
+#include "harness.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define WORLD_RAM (4 * MIB)
+
+struct world;
+
+struct machine_rig {
+	struct guest guest; /* first: the ops get this */
+	struct world *world;
+	struct guest_memory *memory;
+	const char *name;
+	pthread_t thread;
+	_Atomic bool runs, quit;
+	_Atomic unsigned pace_us; /* of its guest, between writes */
+	_Atomic unsigned throttled;
+	bool rehearsed, gone, in_doubt, paused;
+	int refuse_accept, refuse_rehearse, refuse_load; /* -errno to answer with */
+};
+
+struct world {
+	struct machine_rig source, dest;
+	_Atomic(struct machine_rig *) disk; /* who has it open; NULL: nobody */
+	_Atomic int running;		    /* machines that run */
+	char path[64];			    /* of the socket on which the destination listens */
+	struct uri uri;
+	char uri_text[80];
+};
+
+#define MUST(condition)                                                                                      \
+	do {                                                                                                 \
+		if (!(condition)) {                                                                          \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                      \
+			abort();                                                                             \
+		}                                                                                            \
+	} while (0)
+
+/* The guest: a counter in each of a number of pages; the sequence is in the first, and must go on. */
+static inline void *world_guest(void *argument)
+{
+	struct machine_rig *rig = argument;
+	uint64_t *sequence = guest_memory_at(rig->memory, 0, 8);
+	while (!atomic_load(&rig->quit)) {
+		unsigned us = atomic_load(&rig->pace_us);
+		if (us)
+			(void)usleep(us);
+		if (!atomic_load(&rig->runs)) {
+			(void)usleep(200);
+			continue;
+		}
+		uint64_t next = *sequence + 1;
+		uint64_t gpa = next % (WORLD_RAM / 2 / 4096) * 4096 + 8;
+		MUST(guest_memory_write(rig->memory, gpa, &next, 8) == 0);
+		MUST(guest_memory_write(rig->memory, 0, &next, 8) == 0);
+	}
+	return NULL;
+}
+
+/* What the sequence says must be in the pages. */
+static inline void world_check_ram(struct machine_rig *rig)
+{
+	uint64_t last = *(uint64_t *)guest_memory_at(rig->memory, 0, 8), pages = WORLD_RAM / 2 / 4096;
+	for (uint64_t n = last < pages ? 1 : last - pages + 1; n <= last; n++) {
+		uint64_t *at = guest_memory_at(rig->memory, n % pages * 4096 + 8, 8);
+		ck_assert_msg(*at == n, "%s: %lu where %lu was written", rig->name, (unsigned long)*at,
+			      (unsigned long)n);
+	}
+	const uint8_t *rest = guest_memory_at(rig->memory, WORLD_RAM / 2, WORLD_RAM / 2);
+	for (size_t i = 0; i < WORLD_RAM / 2; i += 4096)
+		ck_assert_msg(rest[i + 7] == (uint8_t)(i >> 12 & 0xff), "%s: page %zu", rig->name, i >> 12);
+}
+
+static inline void world_go(struct machine_rig *rig)
+{
+	MUST(atomic_load(&rig->world->disk) == rig);
+	MUST(atomic_fetch_add(&rig->world->running, 1) == 0); /* never two */
+	atomic_store(&rig->runs, true);
+}
+
+static inline void world_halt(struct machine_rig *rig)
+{
+	if (!atomic_exchange(&rig->runs, false))
+		return;
+	(void)usleep(3000 + atomic_load(&rig->pace_us)); /* the guest's thread has seen it */
+	atomic_fetch_sub(&rig->world->running, 1);
+}
+
+static inline struct machine_rig *rig_of(struct guest *guest)
+{
+	return container_of(guest, struct machine_rig, guest);
+}
+
+static inline char *rig_config_text(struct guest *guest)
+{
+	(void)guest;
+	return strdup("{\"name\": \"rig\"}");
+}
+
+static inline int rig_state(void **ret, size_t *ret_bytes)
+{
+	*ret = strdup("a state of a machine");
+	*ret_bytes = 20;
+	return 0;
+}
+
+static inline int rig_peek(struct guest *guest, void **ret, size_t *ret_bytes, struct err *err)
+{
+	(void)guest, (void)err;
+	return rig_state(ret, ret_bytes);
+}
+
+static inline int rig_stop(struct guest *guest, bool *ret_running, struct err *err)
+{
+	struct machine_rig *rig = rig_of(guest);
+	(void)err;
+	*ret_running = atomic_load(&rig->runs);
+	world_halt(rig);
+	MUST(atomic_exchange(&rig->world->disk, NULL) == rig);
+	return 0;
+}
+
+static inline int rig_save(struct guest *guest, void **ret, size_t *ret_bytes, struct err *err)
+{
+	(void)err;
+	MUST(!atomic_load(&rig_of(guest)->runs));
+	return rig_state(ret, ret_bytes);
+}
+
+static inline int rig_take_disk(struct machine_rig *rig, struct err *err)
+{
+	struct machine_rig *nobody = NULL;
+	if (!atomic_compare_exchange_strong(&rig->world->disk, &nobody, rig))
+		return err_set(err, -EBUSY, "%s: the disk is in use", rig->name);
+	return 0;
+}
+
+static inline int rig_back(struct guest *guest, bool running, struct err *err)
+{
+	struct machine_rig *rig = rig_of(guest);
+	int r = rig_take_disk(rig, err);
+	if (r == 0 && running)
+		world_go(rig);
+	return r;
+}
+
+static inline void rig_gone(struct guest *guest, bool in_doubt)
+{
+	rig_of(guest)->gone = true;
+	rig_of(guest)->in_doubt = in_doubt;
+}
+
+static inline void rig_throttle(struct guest *guest, unsigned percent)
+{
+	struct machine_rig *rig = rig_of(guest);
+	if (percent > atomic_load(&rig->throttled))
+		atomic_store(&rig->throttled, percent);
+	if (percent)
+		atomic_store(&rig->pace_us, percent * 10);
+}
+
+static inline int rig_accept(struct guest *guest, const char *config, size_t bytes, struct err *err)
+{
+	MUST(bytes == strlen(config));
+	int r = rig_of(guest)->refuse_accept;
+	return r ? err_set(err, r, "cpus.count: 2 here, 1 there") : 0;
+}
+
+static inline int rig_rehearse(struct guest *guest, const void *state, size_t bytes, struct err *err)
+{
+	struct machine_rig *rig = rig_of(guest);
+	MUST(atomic_load(&rig->world->disk) != rig);
+	rig->rehearsed = true;
+	if (rig->refuse_rehearse)
+		return err_set(err, rig->refuse_rehearse, "cpu0/msr: a feature is missing");
+	return bytes == 20 && memcmp(state, "a state of a machine", 20) == 0
+		       ? 0
+		       : err_set(err, -EINVAL, "not a state");
+}
+
+static inline int rig_load(struct guest *guest, const void *state, size_t bytes, struct err *err)
+{
+	struct machine_rig *rig = rig_of(guest);
+	MUST(rig->rehearsed);
+	int r = rig_take_disk(rig, err);
+	if (r == 0 && rig->refuse_load)
+		r = err_set(err, rig->refuse_load, "no more memory");
+	return r < 0 || memcmp(state, "a state of a machine", bytes) == 0 ? r
+									  : err_set(err, -EINVAL, "state");
+}
+
+static inline int rig_run(struct guest *guest, bool running, struct err *err)
+{
+	(void)err;
+	rig_of(guest)->paused = !running;
+	if (running)
+		world_go(rig_of(guest));
+	return 0;
+}
+
+static const struct guest_ops rig_ops = {
+	.config = rig_config_text,
+	.peek = rig_peek,
+	.stop = rig_stop,
+	.save = rig_save,
+	.back = rig_back,
+	.gone = rig_gone,
+	.throttle = rig_throttle,
+	.accept = rig_accept,
+	.rehearse = rig_rehearse,
+	.load = rig_load,
+	.run = rig_run,
+};
+
+static inline void machine_rig_init(struct machine_rig *rig, struct world *world, const char *name)
+{
+	static const struct memory_config config = {.size_bytes = WORLD_RAM};
+	struct err err = ERR_INIT;
+	rig->world = world;
+	rig->name = name;
+	ck_assert_int_eq(guest_memory_create(&config, &rig->memory, &err), 0);
+	rig->guest = (struct guest){&rig_ops, rig->memory};
+	ck_assert_int_eq(pthread_create(&rig->thread, NULL, world_guest, rig), 0);
+}
+
+static inline void machine_rig_finish(struct machine_rig *rig)
+{
+	atomic_store(&rig->quit, true);
+	pthread_join(rig->thread, NULL);
+	guest_memory_destroy(rig->memory);
+}
+
+/* The source runs. */
+static inline void world_init(struct world *world)
+{
+	static unsigned number;
+	struct err err = ERR_INIT;
+	memset(world, 0, sizeof(*world));
+	machine_rig_init(&world->source, world, "source");
+	machine_rig_init(&world->dest, world, "destination");
+	atomic_store(&world->source.pace_us, 100);
+	uint8_t *rest = guest_memory_at(world->source.memory, WORLD_RAM / 2, WORLD_RAM / 2);
+	for (size_t i = 0; i < WORLD_RAM / 2; i += 4096)
+		rest[i + 7] = (uint8_t)(i >> 12 & 0xff); /* every 256th page is zero */
+	/* What the destination had before must not show through. */
+	memset(guest_memory_at(world->dest.memory, 0, WORLD_RAM), 0x55, WORLD_RAM);
+	snprintf(world->path, sizeof(world->path), "/tmp/aerie-migrate-%d-%u", getpid(), number++);
+	snprintf(world->uri_text, sizeof(world->uri_text), "unix:%s", world->path);
+	ck_assert_int_eq(uri_parse(world->uri_text, &world->uri, &err), 0);
+	atomic_store(&world->disk, &world->source);
+	world_go(&world->source);
+}
+
+static inline void world_finish(struct world *world)
+{
+	machine_rig_finish(&world->source);
+	machine_rig_finish(&world->dest);
+	unlink(world->path);
+}
+
+/* ---- a migration from one to the other ---- */
+
+struct move {
+	struct world *world;
+	struct source source;
+	struct dest dest;
+	struct err source_err, dest_err;
+	int source_result, dest_result;
+	pthread_t dest_thread, source_thread;
+};
+
+static inline void *move_dest(void *argument)
+{
+	struct move *move = argument;
+	move->dest_result = dest_begin(&move->dest, &move->dest_err);
+	move->dest.guest = &move->world->dest.guest;
+	if (move->dest_result == 0)
+		move->dest_result = dest_run(&move->dest, &move->dest_err);
+	/* What aerie does: a destination that failed ends, and its disks are free. */
+	if (move->dest_result < 0) {
+		struct machine_rig *self = &move->world->dest;
+		(void)atomic_compare_exchange_strong(&move->world->disk, &self, NULL);
+	}
+	dest_finish(&move->dest);
+	return NULL;
+}
+
+static inline void *move_source(void *argument)
+{
+	struct move *move = argument;
+	move->source_result = source_run(&move->source, &move->source_err);
+	return NULL;
+}
+
+static inline void move_listen(struct move *move, struct world *world, const char *tls)
+{
+	move->world = world;
+	move->source_err = move->dest_err = ERR_INIT;
+	int r = dest_init(&move->dest, &world->uri, tls, &move->dest_err);
+	ck_assert_msg(r == 0, "%s", move->dest_err.text);
+	move->dest.timeout_ms = 2000;
+	ck_assert_int_eq(pthread_create(&move->dest_thread, NULL, move_dest, move), 0);
+}
+
+static inline void move_start(struct move *move, const struct uri *uri, const struct migrate_params *params)
+{
+	struct err *err = &move->source_err;
+	ck_assert_int_eq(source_init(&move->source, &move->world->source.guest, uri, params, err), 0);
+	ck_assert_int_eq(pthread_create(&move->source_thread, NULL, move_source, move), 0);
+}
+
+static inline void move_wait(struct move *move)
+{
+	pthread_join(move->source_thread, NULL);
+	pthread_join(move->dest_thread, NULL);
+	source_finish(&move->source);
+}
+
+/* Both ends, and what may be: one runs, whole, or none because RUN was lost on its way. */
+static inline void move_judge(struct move *move)
+{
+	struct world *world = move->world;
+	bool at_source = atomic_load(&world->source.runs), at_dest = atomic_load(&world->dest.runs);
+	ck_assert_msg(at_source + at_dest <= 1, "both run");
+	if (at_dest) {
+		world_halt(&world->dest);
+		world_check_ram(&world->dest);
+		ck_assert(move->source.state == SRC_DONE || move->source.state == SRC_DOUBT);
+		ck_assert_ptr_eq(atomic_load(&world->disk), &world->dest);
+	} else if (at_source) {
+		world_halt(&world->source);
+		world_check_ram(&world->source);
+		ck_assert_int_eq(move->source.state, SRC_BACK);
+		ck_assert_ptr_eq(atomic_load(&world->disk), &world->source);
+	} else {
+		ck_assert_msg(move->source.state == SRC_DOUBT, "nobody runs: %s, %s: %s",
+			      protocol_states[move->source.state].name, move->source_err.text,
+			      move->dest_err.text);
+	}
+}
+
+#endif
