@@ -15,6 +15,7 @@ static const struct command commands[] = {
 	{"run", cli_run, "run the machine that a JSON file describes"},
 	{"check", cli_check, "validate a config file, without a host"},
 	{"doctor", cli_doctor, "can this host nest, and if not, what do I type?"},
+	{"cpu", cli_cpu, "which processor features there are, here, elsewhere and in a guest"},
 };
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
 

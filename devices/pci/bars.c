@@ -127,7 +127,8 @@ static bool bar_address(const struct pci_function *function, unsigned index, uin
 
 void bars_update(struct pci_function *function)
 {
-	bool decodes = load_le16(function->regs.config + PCI_COMMAND) & PCI_COMMAND_MEMORY;
+	bool decodes = (load_le16(function->regs.config + PCI_COMMAND) & PCI_COMMAND_MEMORY) &&
+		       function_awake(function);
 	for (unsigned i = 0; i < PCI_BARS; i++) {
 		uint64_t gpa;
 		if (!function->bars[i].mapping)

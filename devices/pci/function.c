@@ -7,21 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* PCI Express Base 5.0, 7.5.3, version 2: offsets within the capability. */
-enum {
-	EXPRESS_BYTES = 0x3c,
-	EXPRESS_FLAGS = 0x02,
-	EXPRESS_DEVICE_CAPABILITIES = 0x04,
-	EXPRESS_DEVICE_CONTROL = 0x08,
-
-	EXPRESS_FLAGS_INTEGRATED_ENDPOINT = 9 << 4 | 2, /* no link, so its registers are 0 */
-	EXPRESS_ROLE_BASED_ERRORS = 1 << 15,
-	/* Relaxed ordering and no snoop are allowed, reads ask for up to 512 bytes; payloads have up to 128.
-	 */
-	EXPRESS_CONTROL_RESET = 1 << 4 | 1 << 11 | 2 << 12,
-	EXPRESS_CONTROL_WRITABLE = 0x781f,
-};
-
 /* ---- capabilities ---- */
 
 int capability_append(struct pci_function *function, uint8_t id, const void *body, uint8_t len,
@@ -70,16 +55,6 @@ void pci_capability_set(struct pci_function *function, uint8_t offset, const voi
 	pthread_mutex_lock(&function->lock);
 	memcpy(function->regs.config + offset, data, size);
 	pthread_mutex_unlock(&function->lock);
-}
-
-static void express_create(struct pci_function *function)
-{
-	uint8_t body[EXPRESS_BYTES - 2] = {0}, writable[EXPRESS_BYTES - 2] = {0};
-	store_le16(body + EXPRESS_FLAGS - 2, EXPRESS_FLAGS_INTEGRATED_ENDPOINT);
-	store_le32(body + EXPRESS_DEVICE_CAPABILITIES - 2, EXPRESS_ROLE_BASED_ERRORS);
-	store_le16(body + EXPRESS_DEVICE_CONTROL - 2, EXPRESS_CONTROL_RESET);
-	store_le16(writable + EXPRESS_DEVICE_CONTROL - 2, EXPRESS_CONTROL_WRITABLE);
-	(void)capability_append(function, PCI_CAPABILITY_EXPRESS, body, sizeof(body), writable);
 }
 
 /* ---- creation ---- */
@@ -141,6 +116,8 @@ static int function_build(struct pci_function *function, bool is_host, struct er
 	else
 		express_create(function);
 	int r = msix_create(function, err);
+	if (!is_host)
+		power_create(function);
 	if (r == 0)
 		r = bars_create(function, err);
 	return r;
@@ -153,6 +130,7 @@ int pci_function_make(struct pci_bus *pci, const struct pci_spec *spec, bool is_
 	struct pci_function *function = calloc(1, sizeof(*function));
 	if (!function)
 		return err_sys(err, -ENOMEM, "%s", spec->name);
+	pthread_mutex_init(&function->access, NULL);
 	pthread_mutex_init(&function->lock, NULL);
 	function->pci = pci;
 	function->spec = *spec;
@@ -171,6 +149,7 @@ int pci_function_make(struct pci_bus *pci, const struct pci_spec *spec, bool is_
 	if (r < 0) {
 		bars_destroy(function);
 		pthread_mutex_destroy(&function->lock);
+		pthread_mutex_destroy(&function->access);
 		free(function);
 	}
 	return r;
@@ -193,6 +172,7 @@ void pci_function_destroy(struct pci_function *function)
 	pci_intx_set(function, false);
 	bars_destroy(function);
 	pthread_mutex_destroy(&function->lock);
+	pthread_mutex_destroy(&function->access);
 	free(function);
 }
 

@@ -64,7 +64,8 @@ static unsigned table_dwords(const struct pci_function *function)
 static bool vector_masked(const struct pci_function *function, unsigned vector)
 {
 	uint16_t control = msix_control(function);
-	return !(control & MSIX_CONTROL_ENABLE) || (control & MSIX_CONTROL_MASK_ALL) ||
+	return !function_awake(function) || !(control & MSIX_CONTROL_ENABLE) ||
+	       (control & MSIX_CONTROL_MASK_ALL) ||
 	       (vector_entry(function, vector)[ENTRY_CONTROL] & ENTRY_CONTROL_MASKED);
 }
 

@@ -2,7 +2,8 @@
  * The PCI bus and its functions, as the files of this folder share them.
  *
  * A function's lock guards its registers and what follows from them (where its BARs are, what its interrupts
- * are). Callbacks to the function's owner are made without it.
+ * are). Callbacks to the function's owner are made without it, but within `access`: what an owner refreshes
+ * for a read is what this read returns, and what it is told of is what was written.
  */
 #ifndef AERIE_DEVICES_PCI_IMPL_H
 #define AERIE_DEVICES_PCI_IMPL_H
@@ -44,6 +45,7 @@ enum {
 	PCI_BAR_FLAGS = 0xf,
 	PCI_BAR_BYTES_MIN = 16,
 
+	PCI_CAPABILITY_POWER = 0x01,
 	PCI_CAPABILITY_MSIX = 0x11,
 	PCI_CAPABILITY_EXPRESS = 0x10,
 };
@@ -74,7 +76,10 @@ struct pci_function {
 	unsigned next_at;		    /* where the next capability's offset is written */
 	unsigned free_at;		    /* where the next capability can stand */
 	unsigned msix_at;		    /* the MSI-X capability, 0: none */
+	unsigned express_at, power_at;	    /* the same */
 
+	pthread_mutex_t
+		access; /* to configuration space, one at a time; taken before the owner's locks and `lock` */
 	pthread_mutex_t lock; /* of what follows, and of the BARs' places */
 	struct pci_regs regs;
 	bool level; /* of INTx, as the sink knows it */
@@ -98,6 +103,17 @@ int pci_function_make(struct pci_bus *pci, const struct pci_spec *spec, bool is_
 /* As pci_capability_add, for capabilities that the bus itself looks after. */
 int capability_append(struct pci_function *function, uint8_t id, const void *body, uint8_t len,
 		      const uint8_t *writable);
+
+/* express.c */
+void express_create(struct pci_function *function);
+/* Does this write to configuration space begin a function-level reset? */
+bool express_asks_reset(const struct pci_function *function, unsigned offset, unsigned size, uint32_t value);
+void power_create(struct pci_function *function);
+/* Under the lock. D3hot: no BAR decodes and no interrupt leaves the function. */
+bool function_awake(const struct pci_function *function);
+uint8_t power_control(const struct pci_function *function);
+/* Under the lock: the power state may have been written; `before` is what power_control was. */
+void power_written(struct pci_function *function, uint8_t before);
 
 /* config.c. `offset` is below PCI_ECAM_BYTES, the access does not cross a dword. Any thread. */
 uint32_t pci_config_read(struct pci_function *function, unsigned offset, unsigned size);

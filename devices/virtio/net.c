@@ -333,31 +333,6 @@ static int net_restore(struct device *device, const void *state, struct err *err
 
 /* ---- life ---- */
 
-/* The same on every start: FNV-1a of the machine's name and the slot. Locally administered, one station. */
-static void derive_mac(struct net *net, const char *machine, size_t index)
-{
-	uint64_t hash = 0xcbf29ce484222325;
-	uint32_t slot = net->config->place.slot;
-	char text[256];
-	int len = snprintf(text, sizeof(text), "%u/%zu/%s", slot, slot ? 0 : index, machine ? machine : "");
-	for (int i = 0; i < len && i < (int)sizeof(text) - 1; i++)
-		hash = (hash ^ (uint8_t)text[i]) * 0x100000001b3;
-	memcpy(net->mac, &hash, sizeof(net->mac));
-	net->mac[0] = (uint8_t)((net->mac[0] & 0xfc) | 0x02);
-}
-
-static void choose_mac(struct net *net, const char *machine, size_t index)
-{
-	unsigned b[NET_MAC_BYTES];
-	const char *mac = net->config->mac;
-	if (!mac || sscanf(mac, "%2x:%2x:%2x:%2x:%2x:%2x", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5]) != 6) {
-		derive_mac(net, machine, index);
-		return;
-	}
-	for (unsigned i = 0; i < NET_MAC_BYTES; i++)
-		net->mac[i] = (uint8_t)b[i];
-}
-
 static int leave_loop(void *arg)
 {
 	struct net *net = arg;
@@ -403,7 +378,7 @@ static int make_queues(struct net *net, struct err *err)
 	return 0;
 }
 
-static int build(struct net *net, const struct device_services *services, size_t index, struct err *err)
+static int build(struct net *net, const struct device_services *services, struct err *err)
 {
 	const struct net_config *config = net->config;
 	struct virtio_spec spec = {.name = net->name,
@@ -424,7 +399,8 @@ static int build(struct net *net, const struct device_services *services, size_t
 		return r;
 	for (unsigned i = 0; i < spec.queue_count; i++)
 		spec.queue_size_max[i] = (uint16_t)config->queue_size;
-	choose_mac(net, services->machine_name, index);
+	net_mac_choose(net->mac, net->config->mac, services->machine_name, net->config->place.slot,
+		       net->name);
 	net->space = (struct net_space){.max_virtqueue_pairs = (uint16_t)net->pair_count,
 					.mtu = (uint16_t)config->mtu,
 					.speed = SPEED_MBIT,
@@ -446,7 +422,7 @@ static int net_create(const void *config, size_t index, const struct device_serv
 	net->pair_count = net->config->queues ? net->config->queues : 1;
 	net->offload = net->config->backend == NET_TAP && net->config->offload;
 	(void)snprintf(net->name, sizeof(net->name), "net%zu", index);
-	int r = build(net, services, index, err);
+	int r = build(net, services, err);
 	if (r < 0) {
 		net_destroy(&net->base.device);
 		return r;

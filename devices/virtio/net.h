@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "devices/net.h"
+#include "net_mac.h"
 #include "virtio.h"
 
 /* Feature bits (5.1.3). */
@@ -43,7 +44,7 @@
 
 enum { NET_S_LINK_UP = 1, NET_S_ANNOUNCE = 2 }; /* 5.1.4 */
 
-enum { NET_PAIRS_MAX = 16, NET_MAC_BYTES = 6, NET_MACS_MAX = 64 };
+enum { NET_PAIRS_MAX = 16, NET_MACS_MAX = 64 };
 
 enum {
 	NET_RX_BATCH = 32,

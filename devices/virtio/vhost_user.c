@@ -1,12 +1,14 @@
 /* Devices whose back end is another process: the device class. See vhost_user.h. */
 #include "vhost_user.h"
 
+#include "net_mac.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
-enum { FS_TAG = 36, FS_CONFIG = 40, NET_CONFIG = 10, NET_LINK_UP = 1, MAC_BYTES = 6 };
+enum { FS_TAG = 36, FS_CONFIG = 40, NET_CONFIG = 10, NET_LINK_UP = 1 };
 enum { BLK_WCE = 32 };
 
 #define BITS(from, to) ((VIRTIO_BIT((to) + 1) - 1) & ~(VIRTIO_BIT(from) - 1))
@@ -130,22 +132,7 @@ static void vu_destroy(struct device *device)
 	free(vu);
 }
 
-/* Without one in the config, the same on every start: FNV-1a of path and index, locally administered. */
-static void choose_mac(struct vhost_user_device *vu, size_t index)
-{
-	uint64_t hash = UINT64_C(0xcbf29ce484222325) ^ index;
-	unsigned b[MAC_BYTES];
-	for (const char *c = vu->config->path; *c; c++)
-		hash = (hash ^ (uint8_t)*c) * UINT64_C(0x100000001b3);
-	memcpy(vu->space, &hash, MAC_BYTES);
-	vu->space[0] = (uint8_t)((vu->space[0] & 0xfc) | 0x02);
-	if (vu->config->mac &&
-	    sscanf(vu->config->mac, "%2x:%2x:%2x:%2x:%2x:%2x", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5]) == 6)
-		for (size_t i = 0; i < MAC_BYTES; i++)
-			vu->space[i] = (uint8_t)b[i];
-}
-
-static int describe(struct vhost_user_device *vu, size_t index, struct err *err)
+static int describe(struct vhost_user_device *vu, const char *machine, struct err *err)
 {
 	const struct vhost_user_config *config = vu->config;
 	uint64_t offset;
@@ -159,9 +146,9 @@ static int describe(struct vhost_user_device *vu, size_t index, struct err *err)
 			return err_set(err, -EINVAL, "%s: a vhost-user net has one pair of queues",
 				       config->path);
 		vu->queue_count = 2;
-		choose_mac(vu, index);
-		store_le16(vu->space + MAC_BYTES, NET_LINK_UP);
-		store_le16(vu->space + MAC_BYTES + 2, 1);
+		net_mac_choose(vu->space, config->mac, machine, config->place.slot, vu->name);
+		store_le16(vu->space + NET_MAC_BYTES, NET_LINK_UP);
+		store_le16(vu->space + NET_MAC_BYTES + 2, 1);
 	} else if (config->kind == VHOST_USER_FS) {
 		vu->queue_count = config->queues + 1; /* one more, of high priority (5.11.2) */
 		memcpy(vu->space, config->tag, strnlen(config->tag, FS_TAG));
@@ -212,7 +199,7 @@ static int vu_create(const void *config, size_t index, const struct device_servi
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
 		vu->queues[i].call_fd = -1;
 	(void)snprintf(vu->name, sizeof(vu->name), "vhost-user%zu", index % 1000);
-	int r = describe(vu, index, err);
+	int r = describe(vu, services->machine_name, err);
 	if (r == 0)
 		r = vhost_user_first_greeting(vu, err);
 	if (r == 0)

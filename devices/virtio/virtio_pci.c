@@ -177,6 +177,15 @@ static void window_read(void *owner, uint8_t offset, unsigned size)
 	pci_capability_set(v->function, (uint8_t)(v->window + CAP_EXTRA), &value, len);
 }
 
+/* Function-level reset: what a driver does by writing 0 to the status, whether there is a driver or not. */
+static void function_reset(void *owner)
+{
+	struct virtio *v = owner;
+	pthread_mutex_lock(&v->lock);
+	virtio_begin_reset(v);
+	pthread_mutex_unlock(&v->lock);
+}
+
 /* ---- making the function ---- */
 
 static const struct {
@@ -258,6 +267,7 @@ int virtio_pci_create(struct virtio *v, struct err *err)
 		.has_intx = true,
 		.capability_written = window_written,
 		.capability_read = window_read,
+		.reset = function_reset,
 		.owner = v,
 	};
 	int r = pci_function_create(v->services.pci, &spec, &v->function, err);

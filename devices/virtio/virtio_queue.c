@@ -169,7 +169,8 @@ struct virtq *virtio_queue(struct virtio *v, unsigned index)
 static void interrupt(struct virtio *v, const uint16_t *vector, uint8_t isr)
 {
 	pthread_mutex_lock(&v->lock);
-	bool told = v->regs.status & STATUS_DRIVER_OK; /* not before (2.1.2) */
+	/* Not before (2.1.2), and not once the driver has given up what there was to tell. */
+	bool told = (v->regs.status & STATUS_DRIVER_OK) && !v->resetting;
 	bool msix = pci_msix_enabled(v->function);
 	uint16_t to = *vector;
 	if (told && !msix) {

@@ -42,7 +42,7 @@ struct cpus_config {
 	uint32_t threads; /* for each core */
 };
 
-enum { CONFIG_CPU_FEATURES_MAX = 64, CONFIG_MSRS_MAX = 64, CONFIG_HYPERV_REQUIRE_MAX = 24 };
+enum { CONFIG_CPU_FEATURES_MAX = 512, CONFIG_MSRS_MAX = 64, CONFIG_HYPERV_REQUIRE_MAX = 24 };
 
 /* What a guest gets that touches an MSR which KVM does not know. */
 enum msr_unknown { MSR_UNKNOWN_FAULT, MSR_UNKNOWN_IGNORE, MSR_UNKNOWN_LOG };

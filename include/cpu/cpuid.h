@@ -28,22 +28,11 @@ struct kvm_cpuid_entry2 *cpuid_find(struct cpuid_table *table, uint32_t function
 /* KVM_GET_SUPPORTED_CPUID of /dev/kvm (api.rst 4.46). */
 int cpuid_supported(int kvm_fd, struct cpuid_table *ret, struct err *err);
 
-/* What the host offers: VMX, SVM or none. */
-enum cpu_nested cpuid_offers(struct cpuid_table *supported);
-
 /*
- * What L1 gets when the operator asked for `asked`. Asking for what the host does not offer is -EOPNOTSUPP
- * with a message that tells a wrong vendor from nesting that is switched off.
+ * The table of vCPU `index`: the model's with this vCPU's APIC id and topology (leaves 1, 4, 0xB, 0x1F,
+ * 0x80000008, 0x8000001D and 0x8000001E).
  */
-int cpuid_resolve_nested(enum nested_mode asked, struct cpuid_table *supported, enum cpu_nested *ret,
-			 struct err *err);
-
-/*
- * The table of vCPU `index`: `supported` with its own APIC id and topology (leaves 1, 4, 0xB, 0x1F,
- * 0x80000008, 0x8000001D and 0x8000001E), the hypervisor bit, and VMX or SVM taken away unless `nested`
- * grants it. `tsc_deadline`: KVM_CAP_TSC_DEADLINE_TIMER, which old kernels do not show in CPUID.
- */
-void cpuid_for_vcpu(const struct cpuid_table *supported, const struct cpus_config *cpus, uint32_t index,
-		    enum cpu_nested nested, bool tsc_deadline, struct cpuid_table *ret);
+void cpuid_for_vcpu(const struct cpuid_table *model, const struct cpus_config *cpus, uint32_t index,
+		    struct cpuid_table *ret);
 
 #endif

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "config/config.h"
 #include "cpu/cpuid.h"
+#include "cpu/hyperv.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,9 +19,17 @@
 
 enum { CPU_HOST_MSRS_MAX = 128, CPU_FEATURES_MAX = 1024 };
 
+/* How an MSR of a resolved model comes to its value. */
+enum cpu_msr_origin {
+	CPU_MSR_HOST,	 /* the host's own value, which a vCPU has anyway */
+	CPU_MSR_SET,	 /* aerie writes it */
+	CPU_MSR_DERIVED, /* KVM makes it of CPUID or of others; it takes no writes */
+};
+
 struct cpu_msr {
 	uint32_t index;
 	uint64_t value;
+	enum cpu_msr_origin origin; /* in a cpu_host always CPU_MSR_HOST */
 };
 
 /* What one host's KVM offers, as it answered or as it was recorded. */
@@ -38,6 +47,8 @@ struct cpu_host {
 
 /* `kvm_fd`: /dev/kvm. Makes and destroys a VM with a vCPU where KVM answers only there. */
 int cpu_host_read(int kvm_fd, struct cpu_host *ret, struct err *err);
+/* The same without what takes a VM (tsc_khz is 0): for the start of a machine, which counts microseconds. */
+int cpu_host_read_quick(int kvm_fd, struct cpu_host *ret, struct err *err);
 
 /* One row, for lists and messages. */
 struct cpu_feature {
@@ -46,17 +57,26 @@ struct cpu_feature {
 };
 size_t cpu_feature_count(void);
 const struct cpu_feature *cpu_feature_at(size_t index); /* NULL past the end */
+/* "CPUID 7.0 EBX", "MSR IA32_VMX_MISC", and the bit there; for a control MSR, the control's number. */
+const char *cpu_feature_word(size_t index, unsigned *ret_bit);
 /* -ENOENT with a message that suggests the nearest name. */
 int cpu_feature_find(const char *name, size_t *ret_index, struct err *err);
+
+/* The models, in the same form. */
+const struct cpu_feature *cpu_model_at(size_t index); /* NULL past the end */
+
+/* Are there such features and such a model? Needs no host. -EINVAL as in cpu_resolve. */
+int cpu_names_check(const struct cpu_config *asked, struct err *err);
 
 /* What became of a feature. */
 enum cpu_fate {
 	CPU_GIVEN,
-	CPU_NOT_OFFERED,  /* the host has it not */
-	CPU_OTHER_VENDOR, /* the host cannot have it */
-	CPU_NOT_IN_MODEL, /* the host has it, the model has it not */
-	CPU_DISABLED,	  /* "disable", or "nested": "off" */
-	CPU_NEEDS,	  /* another feature, `because`, was not given */
+	CPU_NOT_OFFERED,    /* the host has it not */
+	CPU_OTHER_VENDOR,   /* the host cannot have it */
+	CPU_NOT_IN_MODEL,   /* the host has it, the model has it not */
+	CPU_DISABLED,	    /* "disable", or "nested": "off" */
+	CPU_NOT_WITH_EVMCS, /* the enlightened VMCS has no place for it */
+	CPU_NEEDS,	    /* another feature, `because`, was not given */
 };
 struct cpu_report {
 	struct {
@@ -71,14 +91,17 @@ void cpu_report_reason(const struct cpu_report *report, size_t feature, char *te
 struct cpu_model {
 	enum cpu_nested nested;
 	struct cpuid_table cpuid;
-	uint32_t msr_count; /* capability MSRs to be set on each vCPU, before IA32_FEATURE_CONTROL */
+	uint32_t
+		msr_count; /* the capability MSRs that L1 can read; SET ones go before IA32_FEATURE_CONTROL */
 	struct cpu_msr msrs[CPU_HOST_MSRS_MAX];
+	struct hyperv_config hyperv; /* the enlightenments that L1 gets; their leaves are in cpuid */
+	struct hyperv_report hyperv_report;
 };
 
 /*
  * -EINVAL: a name that there is not; -EOPNOTSUPP: a required feature cannot be had (the message lists all of
- * them with their reasons), a model that this host cannot run, or nesting of the other vendor. `report` may
- * be NULL.
+ * them with their reasons), a model that this host cannot run, nesting of the other vendor, or an
+ * enlightenment that is required and cannot be had. `report` may be NULL.
  */
 int cpu_resolve(const struct cpu_host *host, const struct cpu_config *asked, enum nested_mode nested,
 		struct cpu_model *ret, struct cpu_report *report, struct err *err);

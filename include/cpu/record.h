@@ -2,7 +2,12 @@
 #ifndef AERIE_CPU_RECORD_H
 #define AERIE_CPU_RECORD_H
 
+#include "config/json.h"
 #include "cpu/features.h"
+
+/* Its parts, for others that print such things; NULL when out of memory. */
+cJSON *cpu_record_table(const struct cpuid_table *table);
+cJSON *cpu_record_msrs(const struct cpu_msr *msrs, uint32_t count);
 
 /* The text, ending in a newline; the caller frees it with free(). NULL when out of memory. */
 char *cpu_record_print(const struct cpu_host *host);

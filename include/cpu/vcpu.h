@@ -28,6 +28,7 @@ struct vcpu_events {
 struct vcpus_spec {
 	int kvm_fd, vm_fd; /* borrowed */
 	const struct cpus_config *cpus;
+	const struct cpu_config *cpu; /* borrowed, must outlive the vCPUs */
 	enum nested_mode nested;
 	struct bus *bus;
 	struct vcpu_events events;
@@ -40,6 +41,9 @@ void vcpus_destroy(struct vcpus *vcpus); /* pauses and joins; NULL is fine */
 /* KVM's figures of vCPU `index`, borrowed, opened when first asked for. -ENOENT: no such vCPU. They may be
  * read while it runs, by one thread at a time. */
 int vcpus_stats(struct vcpus *vcpus, uint32_t index, struct kvm_stats **ret, struct err *err);
+
+/* To the log, at level info: the MSRs that KVM did not know, and how often the guest tried them. */
+void vcpus_log_msrs(struct vcpus *vcpus);
 
 /* The Linux thread of vCPU `index`, as gettid has it; 0: it has not come to life yet. Any thread. */
 pid_t vcpus_thread_id(const struct vcpus *vcpus, uint32_t index);

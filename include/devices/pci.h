@@ -64,13 +64,18 @@ struct pci_spec {
 	void (*capability_written)(void *owner, uint8_t offset, unsigned size);
 	/* The guest is about to read it: refresh its bytes by pci_capability_set. */
 	void (*capability_read)(void *owner, uint8_t offset, unsigned size);
+	/* Function-level reset: all that the guest can see of the device is to be as after its creation, and
+	 * no interrupt comes any more; what that takes may go on for a while (100 ms). The function's own
+	 * registers are reset by the bus. NULL: no such reset is offered. */
+	void (*reset)(void *owner);
 	void *owner;
 };
 
 /*
  * -EEXIST: the slot is taken (the message names both); -ENOSPC: no slot or no address space is left. The
- * function is a PCI Express endpoint of the root complex. Its BARs have addresses from the start, as if
- * firmware had been there, and memory decoding is off. `spec` is copied, what it points to is borrowed.
+ * function is a PCI Express endpoint of the root complex, with the power states D0 and D3hot. Its BARs have
+ * addresses from the start, as if firmware had been there, and memory decoding is off. `spec` is copied, what
+ * it points to is borrowed.
  */
 int pci_function_create(struct pci_bus *pci, const struct pci_spec *spec, struct pci_function **ret,
 			struct err *err);

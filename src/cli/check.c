@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "cli/cli.h"
 #include "config/config.h"
+#include "cpu/features.h"
 
 #include <getopt.h>
 #include <inttypes.h>
@@ -60,7 +61,14 @@ static int check(const char *path, const char *const *set, size_t set_count, boo
 		log_error("%s", err.text);
 		return err.code == -ENOMEM ? CLI_FAILED : CLI_USAGE;
 	}
-	int status = report(path, config, print);
+	/* The config's own room knows no processor; these names are the same on every host. */
+	int status;
+	if (cpu_names_check(&config->cpu, &err)) {
+		log_error("%s: %s", path, err.text);
+		status = CLI_USAGE;
+	} else {
+		status = report(path, config, print);
+	}
 	config_free(config);
 	return status;
 }

@@ -11,13 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LEAF1_ECX_VMX	       (1U << 5)
-#define LEAF1_ECX_X2APIC       (1U << 21)
-#define LEAF1_ECX_TSC_DEADLINE (1U << 24)
-#define LEAF1_ECX_HYPERVISOR   (1U << 31)
 #define LEAF1_EDX_HTT	       (1U << 28)
 #define LEAF8_1_ECX_CMP_LEGACY (1U << 1)
-#define LEAF8_1_ECX_SVM	       (1U << 2)
 #define LEAF8_1_ECX_TOPOEXT    (1U << 22)
 
 #define LEAF_VENDOR_MAX 0x0
@@ -27,7 +22,6 @@
 #define LEAF_TOPOLOGY_2 0x1f
 #define LEAF_EXT	0x80000001
 #define LEAF_EXT_SIZES	0x80000008
-#define LEAF_SVM	0x8000000a
 #define LEAF_AMD_CACHES 0x8000001d
 #define LEAF_AMD_TOPO	0x8000001e
 
@@ -61,47 +55,6 @@ int cpuid_supported(int kvm_fd, struct cpuid_table *ret, struct err *err)
 	}
 	free(cpuid);
 	return r < 0 ? r : 0;
-}
-
-enum cpu_nested cpuid_offers(struct cpuid_table *supported)
-{
-	const struct kvm_cpuid_entry2 *intel = cpuid_find(supported, LEAF_FEATURES, 0);
-	const struct kvm_cpuid_entry2 *amd = cpuid_find(supported, LEAF_EXT, 0);
-	if (intel && intel->ecx & LEAF1_ECX_VMX)
-		return CPU_NESTED_VMX;
-	if (amd && amd->ecx & LEAF8_1_ECX_SVM)
-		return CPU_NESTED_SVM;
-	return CPU_NESTED_NONE;
-}
-
-/* The 12 letters of leaf 0 in EBX, EDX, ECX. */
-static bool cpuid_vendor_is(struct cpuid_table *supported, const char *name)
-{
-	const struct kvm_cpuid_entry2 *leaf = cpuid_find(supported, LEAF_VENDOR_MAX, 0);
-	if (!leaf)
-		return false;
-	const uint32_t words[3] = {leaf->ebx, leaf->edx, leaf->ecx};
-	return memcmp(words, name, sizeof(words)) == 0;
-}
-
-int cpuid_resolve_nested(enum nested_mode asked, struct cpuid_table *supported, enum cpu_nested *ret,
-			 struct err *err)
-{
-	enum cpu_nested offered = cpuid_offers(supported);
-	bool amd = cpuid_vendor_is(supported, "AuthenticAMD") || cpuid_vendor_is(supported, "HygonGenuine");
-
-	*ret = asked == NESTED_OFF ? CPU_NESTED_NONE : offered;
-	if (asked == NESTED_VMX && offered != CPU_NESTED_VMX)
-		return err_set(err, -EOPNOTSUPP,
-			       amd ? "nested: \"vmx\" is Intel's, and this host's CPU is AMD's (use \"svm\" "
-				     "or \"auto\")"
-				   : "nested: this host does not offer VMX to guests (ask 'aerie doctor')");
-	if (asked == NESTED_SVM && offered != CPU_NESTED_SVM)
-		return err_set(err, -EOPNOTSUPP,
-			       amd ? "nested: this host does not offer SVM to guests (ask 'aerie doctor')"
-				   : "nested: \"svm\" is AMD's, and this host's CPU is not (use \"vmx\" or "
-				     "\"auto\")");
-	return 0;
 }
 
 /* The entry for (function, index), appended when `table` has none yet; NULL only when the table is full. */
@@ -162,49 +115,36 @@ static void cpuid_cache(struct kvm_cpuid_entry2 *entry, const struct cpus_config
 		entry->eax |= (cores < 0x3f ? cores : 0x3f) << 26;
 }
 
-static void cpuid_features(struct kvm_cpuid_entry2 *entry, const struct cpus_config *cpus, uint32_t id,
-			   enum cpu_nested nested, bool tsc_deadline)
+static void cpuid_features(struct kvm_cpuid_entry2 *entry, const struct cpus_config *cpus, uint32_t id)
 {
 	uint32_t in_socket = cpus->cores * cpus->threads;
 	uint32_t ids = 1U << (topology_bits(cpus->cores) + topology_bits(cpus->threads));
 	entry->ebx &= 0xffff;
 	entry->ebx |= (id & 0xff) << 24 | (ids < 0xff ? ids : 0xff) << 16;
-	entry->ecx |= LEAF1_ECX_X2APIC | LEAF1_ECX_HYPERVISOR;
-	if (tsc_deadline)
-		entry->ecx |= LEAF1_ECX_TSC_DEADLINE;
-	if (nested != CPU_NESTED_VMX)
-		entry->ecx &= ~LEAF1_ECX_VMX;
 	entry->edx = in_socket > 1 ? entry->edx | LEAF1_EDX_HTT : entry->edx & ~LEAF1_EDX_HTT;
 }
 
-/* One row of the supported table as this vCPU sees it. */
-static void cpuid_adjust(struct kvm_cpuid_entry2 *entry, const struct cpus_config *cpus, uint32_t id,
-			 enum cpu_nested nested, bool tsc_deadline)
+/* One row of the model's table as this vCPU sees it. */
+static void cpuid_adjust(struct kvm_cpuid_entry2 *entry, const struct cpus_config *cpus, uint32_t id)
 {
 	uint32_t in_socket = cpus->cores * cpus->threads;
 	unsigned socket_bits = topology_bits(cpus->cores) + topology_bits(cpus->threads);
 
 	switch (entry->function) {
 	case LEAF_FEATURES:
-		cpuid_features(entry, cpus, id, nested, tsc_deadline);
+		cpuid_features(entry, cpus, id);
 		break;
 	case LEAF_CACHES:
 	case LEAF_AMD_CACHES:
 		cpuid_cache(entry, cpus);
 		break;
 	case LEAF_EXT:
-		if (nested != CPU_NESTED_SVM)
-			entry->ecx &= ~LEAF8_1_ECX_SVM;
 		if (entry->ecx & LEAF8_1_ECX_TOPOEXT)
 			entry->ecx = in_socket > 1 ? entry->ecx | LEAF8_1_ECX_CMP_LEGACY
 						   : entry->ecx & ~LEAF8_1_ECX_CMP_LEGACY;
 		break;
 	case LEAF_EXT_SIZES: /* ECX: ApicIdSize[15:12], threads of the socket less one [7:0] */
 		entry->ecx = in_socket > 1 ? socket_bits << 12 | ((in_socket - 1) & 0xff) : 0;
-		break;
-	case LEAF_SVM:
-		if (nested != CPU_NESTED_SVM)
-			entry->eax = entry->ebx = entry->ecx = entry->edx = 0;
 		break;
 	case LEAF_AMD_TOPO: /* EAX: the id; EBX: threads of a core less one [15:8], core id [7:0]; one node */
 		entry->eax = id;
@@ -217,21 +157,21 @@ static void cpuid_adjust(struct kvm_cpuid_entry2 *entry, const struct cpus_confi
 	}
 }
 
-void cpuid_for_vcpu(const struct cpuid_table *supported, const struct cpus_config *cpus, uint32_t index,
-		    enum cpu_nested nested, bool tsc_deadline, struct cpuid_table *ret)
+void cpuid_for_vcpu(const struct cpuid_table *model, const struct cpus_config *cpus, uint32_t index,
+		    struct cpuid_table *ret)
 {
 	uint32_t id = cpu_apic_id(cpus, index);
 	uint32_t max_leaf = 0;
 
 	ret->count = 0;
-	for (uint32_t i = 0; i < supported->count; i++) {
-		const struct kvm_cpuid_entry2 *from = &supported->entries[i];
+	for (uint32_t i = 0; i < model->count; i++) {
+		const struct kvm_cpuid_entry2 *from = &model->entries[i];
 		if (from->function == LEAF_VENDOR_MAX)
 			max_leaf = from->eax;
 		if (from->function == LEAF_TOPOLOGY || from->function == LEAF_TOPOLOGY_2)
 			continue; /* made anew below */
 		ret->entries[ret->count] = *from;
-		cpuid_adjust(&ret->entries[ret->count++], cpus, id, nested, tsc_deadline);
+		cpuid_adjust(&ret->entries[ret->count++], cpus, id);
 	}
 	/* Leaf 0xB is how every guest reads a 32-bit x2APIC id; 0x1F only where the host's CPU counts that
 	 * far. */

@@ -37,9 +37,9 @@ static bool add_hex(cJSON *to, const char *name, int digits, uint64_t value)
 	return item && cJSON_AddItemToArray(to, item);
 }
 
-static bool add_table(cJSON *to, const char *name, const struct cpuid_table *table)
+cJSON *cpu_record_table(const struct cpuid_table *table)
 {
-	cJSON *object = cJSON_AddObjectToObject(to, name);
+	_cleanup_json_ cJSON *object = cJSON_CreateObject();
 	for (uint32_t i = 0; object && i < table->count; i++) {
 		const struct kvm_cpuid_entry2 *e = &table->entries[i];
 		char leaf[32];
@@ -49,21 +49,30 @@ static bool add_table(cJSON *to, const char *name, const struct cpuid_table *tab
 		cJSON *list = cJSON_AddArrayToObject(object, leaf);
 		if (!list || !add_hex(list, NULL, 8, e->eax) || !add_hex(list, NULL, 8, e->ebx) ||
 		    !add_hex(list, NULL, 8, e->ecx) || !add_hex(list, NULL, 8, e->edx))
-			return false;
+			return NULL;
 	}
-	return object;
+	return take_ptr(object);
 }
 
-static bool add_msrs(cJSON *to, const struct cpu_host *host)
+cJSON *cpu_record_msrs(const struct cpu_msr *msrs, uint32_t count)
 {
-	cJSON *object = cJSON_AddObjectToObject(to, "msrs");
-	for (uint32_t i = 0; object && i < host->msr_count; i++) {
+	_cleanup_json_ cJSON *object = cJSON_CreateObject();
+	for (uint32_t i = 0; object && i < count; i++) {
 		char index[16];
-		(void)snprintf(index, sizeof(index), "0x%x", host->msrs[i].index);
-		if (!add_hex(object, index, 16, host->msrs[i].value))
-			return false;
+		(void)snprintf(index, sizeof(index), "0x%x", msrs[i].index);
+		if (!add_hex(object, index, 16, msrs[i].value))
+			return NULL;
 	}
-	return object;
+	return take_ptr(object);
+}
+
+/* Takes `item`, which may be NULL, in any case. */
+static bool add_item(cJSON *to, const char *name, cJSON *item)
+{
+	if (item && cJSON_AddItemToObject(to, name, item))
+		return true;
+	cJSON_Delete(item);
+	return false;
 }
 
 char *cpu_record_print(const struct cpu_host *host)
@@ -76,8 +85,9 @@ char *cpu_record_print(const struct cpu_host *host)
 	    !cJSON_AddBoolToObject(root, "tsc_deadline", host->tsc_deadline) ||
 	    !cJSON_AddBoolToObject(root, "tsc_control", host->tsc_control) ||
 	    !cJSON_AddBoolToObject(root, "enlightened_vmcs", host->enlightened_vmcs) ||
-	    !add_table(root, "cpuid", &host->cpuid) || !add_table(root, "hyperv", &host->hyperv) ||
-	    !add_msrs(root, host))
+	    !add_item(root, "cpuid", cpu_record_table(&host->cpuid)) ||
+	    !add_item(root, "hyperv", cpu_record_table(&host->hyperv)) ||
+	    !add_item(root, "msrs", cpu_record_msrs(host->msrs, host->msr_count)))
 		return NULL;
 	_cleanup_free_ char *text = cJSON_Print(root);
 	char *with_newline = NULL;

@@ -2,7 +2,10 @@
 #ifndef AERIE_CPU_VCPU_PRIVATE_H
 #define AERIE_CPU_VCPU_PRIVATE_H
 
+#include "base/log.h"
+#include "cpu/features.h"
 #include "cpu/vcpu.h"
+#include "msr_filter.h"
 #include "vcpu_state.h"
 
 #include <linux/kvm.h>
@@ -22,7 +25,9 @@ struct vcpu {
 	_Atomic pid_t thread_id; /* 0: it does not run yet */
 	bool parked;		 /* under all->lock */
 	struct vcpu_state power_on;
-	struct kvm_stats *stats; /* opened when first asked for */
+	struct msr_filter *msrs;      /* borrowed from all */
+	struct log_limit guest_limit; /* for lines that the guest can cause */
+	struct kvm_stats *stats;      /* opened when first asked for */
 };
 
 /* What the exit table says about an exit that has been handled. */
@@ -40,7 +45,8 @@ enum exit_verdict vcpu_run_failed(struct vcpu *vcpu, int code, const struct vcpu
 const char *vcpu_exit_name(uint32_t reason); /* for messages and tests; never NULL */
 
 /* Registers, CPUID and MSRs (vcpu_setup.c). */
-int vcpu_setup(struct vcpu *vcpu, const struct cpuid_table *cpuid, enum cpu_nested nested, struct err *err);
+int vcpu_setup(struct vcpu *vcpu, const struct cpuid_table *cpuid, const struct cpu_model *model,
+	       struct err *err);
 int vcpu_boot(struct vcpu *vcpu, const struct cpu_boot *boot, struct err *err);
 
 #endif

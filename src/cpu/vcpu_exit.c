@@ -2,6 +2,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "host/kvm.h"
+#include "hyperv_vcpu.h"
 #include "vcpu.h"
 
 #include <inttypes.h>
@@ -106,12 +107,44 @@ static enum exit_verdict exit_fail_entry(struct vcpu *vcpu, struct bus *bus, con
 	return crash(vcpu, events);
 }
 
+static enum exit_verdict exit_msr(struct vcpu *vcpu, struct bus *bus, const struct vcpu_events *events)
+{
+	(void)bus, (void)events;
+	msr_filter_access(vcpu->msrs, vcpu->index, vcpu->run);
+	return EXIT_RESUME;
+}
+
+static enum exit_verdict exit_hyperv(struct vcpu *vcpu, struct bus *bus, const struct vcpu_events *events)
+{
+	(void)bus, (void)events;
+	hyperv_vcpu_exit(vcpu->run, &vcpu->guest_limit);
+	return EXIT_RESUME;
+}
+
 static enum exit_verdict exit_unexpected(struct vcpu *vcpu, struct bus *bus, const struct vcpu_events *events)
 {
 	(void)bus;
 	log_error("vCPU %u: %s (%u) was not expected", vcpu->index, vcpu_exit_name(vcpu->run->exit_reason),
 		  vcpu->run->exit_reason);
 	return crash(vcpu, events);
+}
+
+/* What a Hyper-V guest asks for by MSR: HV_X64_MSR_RESET, and a word about its crash, after which it goes on.
+ */
+static enum exit_verdict exit_system_event(struct vcpu *vcpu, struct bus *bus,
+					   const struct vcpu_events *events)
+{
+	switch (vcpu->run->system_event.type) {
+	case KVM_SYSTEM_EVENT_RESET:
+		log_info("vCPU %u: reset by MSR", vcpu->index);
+		events->triple_fault(events->owner); /* what follows is the same */
+		return EXIT_PARK;
+	case KVM_SYSTEM_EVENT_CRASH:
+		hyperv_vcpu_crash(vcpu->fd, vcpu->index, &vcpu->guest_limit);
+		return EXIT_RESUME;
+	default:
+		return exit_unexpected(vcpu, bus, events);
+	}
 }
 
 /* Those without a handler of their own need something that aerie never turns on, or another architecture. */
@@ -133,11 +166,11 @@ static const struct exit_row exit_rows[] = {
 	ROW(SET_TPR, exit_unexpected),
 	ROW(TPR_ACCESS, exit_unexpected),
 	ROW(NMI, exit_unexpected),
-	ROW(SYSTEM_EVENT, exit_unexpected),
+	ROW(SYSTEM_EVENT, exit_system_event),
 	ROW(IOAPIC_EOI, exit_unexpected),
-	ROW(HYPERV, exit_unexpected),
-	ROW(X86_RDMSR, exit_unexpected),
-	ROW(X86_WRMSR, exit_unexpected),
+	ROW(HYPERV, exit_hyperv),
+	ROW(X86_RDMSR, exit_msr),
+	ROW(X86_WRMSR, exit_msr),
 	ROW(DIRTY_RING_FULL, exit_unexpected),
 	ROW(X86_BUS_LOCK, exit_unexpected),
 	ROW(NOTIFY, exit_unexpected),

@@ -23,7 +23,7 @@ struct msr_range {
 static const struct msr_range ranges[] = {
 	{0x10a, 0x10a, MSR_CLASS_CAPABILITY, 0}, /* ARCH_CAPABILITIES */
 	{0x345, 0x345, MSR_CLASS_CAPABILITY, 0}, /* PERF_CAPABILITIES */
-	{0x480, 0x491, MSR_CLASS_CAPABILITY, 0}, /* IA32_VMX_BASIC to IA32_VMX_VMFUNC */
+	{0x480, 0x493, MSR_CLASS_CAPABILITY, 0}, /* IA32_VMX_BASIC to IA32_VMX_EXIT_CTLS2 */
 	{0x3a, 0x3a, MSR_CLASS_FEATURE_CONTROL, 0},
 	{0x40000000, 0x40000000, MSR_CLASS_REST, 1},  /* Hyper-V GUEST_OS_ID */
 	{0x40000001, 0x40000001, MSR_CLASS_REST, 2},  /* HYPERCALL */
@@ -40,8 +40,9 @@ static const struct msr_range ranges[] = {
 };
 
 /*
- * State that KVM keeps but does not name in its list: the MTRRs (SDM 3A, 12.11). Without them a guest wakes
- * from a reset with the memory types that its kernel left.
+ * State that KVM keeps but does not name in its list: the MTRRs (SDM 3A, 12.11), without which a guest wakes
+ * from a reset with the memory types that its kernel left; and most of Hyper-V's SynIC and timers, of which
+ * the list has one MSR each.
  */
 static const struct {
 	uint32_t first, last;
@@ -51,6 +52,9 @@ static const struct {
 	{0x258, 0x259},
 	{0x268, 0x26f}, /* fixed ranges */
 	{MSR_MTRR_DEF_TYPE, MSR_MTRR_DEF_TYPE},
+	{0x40000082, 0x40000083}, /* SIEFP, SIMP; 0x84, EOM, is an action */
+	{0x40000090, 0x4000009f}, /* SINT0 to SINT15 */
+	{0x400000b0, 0x400000b7}, /* STIMER0 to STIMER3: config, count */
 };
 
 static const struct msr_range *msr_range_of(uint32_t index)

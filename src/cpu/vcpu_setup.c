@@ -38,25 +38,35 @@ static int setup_cpuid(struct vcpu *vcpu, const struct cpuid_table *table, struc
 	return r < 0 ? err_sys(err, r, "KVM_SET_CPUID2") : 0;
 }
 
-static int setup_msrs(struct vcpu *vcpu, enum cpu_nested nested, struct err *err)
+/*
+ * After CPUID, which decides what MSRs there are and from which KVM takes away what CPUID hides. Capability
+ * MSRs come before IA32_FEATURE_CONTROL: with that a guest may enter VMX operation, and then they cannot
+ * change.
+ */
+static int setup_msrs(struct vcpu *vcpu, const struct cpu_model *model, struct err *err)
 {
-	struct kvm_msr_entry entries[3];
+	struct kvm_msr_entry entries[CPU_HOST_MSRS_MAX + 3];
 	uint32_t count = 0;
+	for (uint32_t i = 0; i < model->msr_count; i++)
+		if (model->msrs[i].origin == CPU_MSR_SET)
+			entries[count++] = (struct kvm_msr_entry){.index = model->msrs[i].index,
+								  .data = model->msrs[i].value};
 	entries[count++] = (struct kvm_msr_entry){.index = MSR_MTRR_DEF_TYPE,
 						  .data = MTRR_DEF_TYPE_ENABLE | MTRR_TYPE_WRITE_BACK};
 	entries[count++] =
 		(struct kvm_msr_entry){.index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRINGS};
-	if (nested == CPU_NESTED_VMX)
+	if (model->nested == CPU_NESTED_VMX)
 		entries[count++] =
 			(struct kvm_msr_entry){.index = MSR_IA32_FEATURE_CONTROL,
 					       .data = FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX_OUTSIDE};
 	return vcpu_msrs_put(entries, count, vcpu->fd, err);
 }
 
-int vcpu_setup(struct vcpu *vcpu, const struct cpuid_table *cpuid, enum cpu_nested nested, struct err *err)
+int vcpu_setup(struct vcpu *vcpu, const struct cpuid_table *cpuid, const struct cpu_model *model,
+	       struct err *err)
 {
 	int r = setup_cpuid(vcpu, cpuid, err);
-	return r < 0 ? r : setup_msrs(vcpu, nested, err);
+	return r < 0 ? r : setup_msrs(vcpu, model, err);
 }
 
 static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool long_mode)

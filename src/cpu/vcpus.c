@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "host/kvm.h"
+#include "tsc.h"
 #include "vcpu.h"
 #include "vcpu_msrs.h"
 
@@ -26,6 +27,7 @@ struct vcpus {
 	struct vcpu_events events;
 	enum cpu_nested nested;
 	struct vcpu_layout layout;
+	struct msr_filter msrs;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	_Atomic bool run; /* vCPUs should be in KVM_RUN */
@@ -142,6 +144,11 @@ int vcpus_stats(struct vcpus *vcpus, uint32_t index, struct kvm_stats **ret, str
 	return r;
 }
 
+void vcpus_log_msrs(struct vcpus *vcpus)
+{
+	msr_filter_log(&vcpus->msrs);
+}
+
 pid_t vcpus_thread_id(const struct vcpus *vcpus, uint32_t index)
 {
 	return index < vcpus->count ? atomic_load(&vcpus->vcpu[index].thread_id) : 0;
@@ -183,15 +190,15 @@ static int vcpu_remember(struct vcpu *vcpu, const struct vcpu_layout *layout, st
 	return r;
 }
 
-static int vcpu_create(struct vcpu *vcpu, const struct vcpus_spec *spec, const struct cpuid_table *supported,
-		       bool tsc_deadline, struct err *err)
+static int vcpu_create(struct vcpu *vcpu, const struct vcpus_spec *spec, const struct cpu_model *model,
+		       struct err *err)
 {
 	struct vcpus *all = vcpu->all;
 	_cleanup_free_ struct cpuid_table *cpuid =
 		malloc(sizeof(*cpuid)); /* 10 KiB: too much for the stack */
 	if (!cpuid)
 		return err_sys(err, -ENOMEM, "CPUID");
-	cpuid_for_vcpu(supported, spec->cpus, vcpu->index, all->nested, tsc_deadline, cpuid);
+	cpuid_for_vcpu(&model->cpuid, spec->cpus, vcpu->index, cpuid);
 
 	int r = kvm_call_value(spec->vm_fd, KVM_CREATE_VCPU, vcpu->apic_id);
 	if (r < 0)
@@ -201,7 +208,9 @@ static int vcpu_create(struct vcpu *vcpu, const struct vcpus_spec *spec, const s
 	if (run == MAP_FAILED)
 		return err_sys(err, -errno, "mmap of kvm_run");
 	vcpu->run = run;
-	r = vcpu_setup(vcpu, cpuid, all->nested, err);
+	r = tsc_set(spec->vm_fd, vcpu->fd, spec->cpu->tsc_khz, err);
+	if (r == 0)
+		r = vcpu_setup(vcpu, cpuid, model, err);
 	if (r == 0 && vcpu->index == 0)
 		r = vcpu_layout_init(&all->layout, spec->kvm_fd, spec->vm_fd, vcpu->fd, err);
 	return r < 0 ? r : vcpu_remember(vcpu, &all->layout, err);
@@ -216,27 +225,39 @@ static int vcpu_start(struct vcpu *vcpu, struct err *err)
 	return 0;
 }
 
+/* What the host's KVM offers and what is made of it; too large for the stack. */
+struct offer {
+	struct cpu_host host;
+	struct cpu_model model;
+};
+
 /* Everything after the allocation; vcpus_destroy undoes whatever part of it was done. */
-static int vcpus_fill(struct vcpus *vcpus, const struct vcpus_spec *spec, struct cpuid_table *supported,
+static int vcpus_fill(struct vcpus *vcpus, const struct vcpus_spec *spec, struct offer *offer,
 		      struct err *err)
 {
 	const struct sigaction kick = {.sa_handler = kick_handler}; /* no SA_RESTART: KVM_RUN must return */
 	int run_bytes = kvm_call_value(spec->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
-	bool tsc_deadline = kvm_capability(spec->vm_fd, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	int r = run_bytes < 0 ? err_sys(err, run_bytes, "KVM_GET_VCPU_MMAP_SIZE") : 0;
 
 	if (r == 0)
-		r = cpuid_supported(spec->kvm_fd, supported, err);
+		r = cpu_host_read_quick(spec->kvm_fd, &offer->host, err);
 	if (r == 0)
-		r = cpuid_resolve_nested(spec->nested, supported, &vcpus->nested, err);
+		r = cpu_resolve(&offer->host, spec->cpu, spec->nested, &offer->model, NULL, err);
+	if (r == 0)
+		r = msr_filter_enable(&vcpus->msrs, spec->vm_fd, err);
+	vcpus->nested = offer->model.nested;
 	if (r == 0 && sigaction(kick_signal(), &kick, NULL) < 0)
 		r = err_sys(err, -errno, "sigaction");
 	for (uint32_t i = 0; r == 0 && i < spec->cpus->count; i++) {
 		struct vcpu *vcpu = &vcpus->vcpu[i];
-		*vcpu = (struct vcpu){.all = vcpus, .index = i, .fd = -1, .run_bytes = (size_t)run_bytes};
+		*vcpu = (struct vcpu){.all = vcpus,
+				      .index = i,
+				      .fd = -1,
+				      .run_bytes = (size_t)run_bytes,
+				      .msrs = &vcpus->msrs};
 		vcpu->apic_id = cpu_apic_id(spec->cpus, i);
 		vcpus->count = i + 1;
-		r = vcpu_create(vcpu, spec, supported, tsc_deadline, err);
+		r = vcpu_create(vcpu, spec, &offer->model, err);
 		if (r < 0)
 			return err_prepend(err, "vCPU %u", i);
 	}
@@ -247,17 +268,18 @@ static int vcpus_fill(struct vcpus *vcpus, const struct vcpus_spec *spec, struct
 
 int vcpus_create(const struct vcpus_spec *spec, struct vcpus **ret, struct err *err)
 {
-	_cleanup_free_ struct cpuid_table *supported = calloc(1, sizeof(*supported));
+	_cleanup_free_ struct offer *offer = calloc(1, sizeof(*offer));
 	struct vcpus *vcpus = calloc(1, sizeof(*vcpus) + spec->cpus->count * sizeof(vcpus->vcpu[0]));
-	if (!vcpus || !supported) {
+	if (!vcpus || !offer) {
 		free(vcpus);
 		return err_sys(err, -ENOMEM, "vCPUs");
 	}
 	vcpus->bus = spec->bus;
 	vcpus->events = spec->events;
 	pthread_mutex_init(&vcpus->lock, NULL);
+	msr_filter_init(&vcpus->msrs, &spec->cpu->msr);
 	pthread_cond_init(&vcpus->changed, NULL);
-	int r = vcpus_fill(vcpus, spec, supported, err);
+	int r = vcpus_fill(vcpus, spec, offer, err);
 	if (r < 0) {
 		vcpus_destroy(vcpus);
 		return r;
@@ -292,5 +314,6 @@ void vcpus_destroy(struct vcpus *vcpus)
 	}
 	pthread_cond_destroy(&vcpus->changed);
 	pthread_mutex_destroy(&vcpus->lock);
+	msr_filter_finish(&vcpus->msrs);
 	free(vcpus);
 }

@@ -179,6 +179,7 @@ static int build_vcpus(struct machine *machine, struct err *err)
 		.kvm_fd = machine->kvm_fd,
 		.vm_fd = machine->vm_fd,
 		.cpus = &machine->config->cpus,
+		.cpu = &machine->config->cpu,
 		.nested = machine->config->nested,
 		.bus = machine->bus,
 		.events = {.triple_fault = machine_triple_fault,

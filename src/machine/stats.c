@@ -48,6 +48,7 @@ void machine_log_stats(struct machine *machine)
 	struct kvm_stats *stats;
 	struct err err = ERR_INIT;
 	char who[32];
+	vcpus_log_msrs(machine->vcpus);
 	if (machine_stats(machine, MACHINE_STATS_VM, &stats, &err) < 0) {
 		log_info("%s", err.text);
 		return;

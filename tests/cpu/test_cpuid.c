@@ -2,9 +2,6 @@
 #include "cpu/cpuid.h"
 #include "harness.h"
 
-#include <errno.h>
-#include <string.h>
-
 static void add(struct cpuid_table *table, uint32_t function, uint32_t index, uint32_t a, uint32_t b,
 		uint32_t c, uint32_t d)
 {
@@ -56,7 +53,7 @@ END_TEST
 START_TEST(topology_leaves_agree_with_the_id)
 {
 	struct cpuid_table host = intel(true), out;
-	cpuid_for_vcpu(&host, &smp_2_3_2, 9, CPU_NESTED_VMX, true, &out);
+	cpuid_for_vcpu(&host, &smp_2_3_2, 9, &out);
 	uint32_t id = cpu_apic_id(&smp_2_3_2, 9);
 	ck_assert_uint_eq(cpuid_find(&out, 1, 0)->ebx >> 24, id);
 	ck_assert_uint_eq(cpuid_find(&out, 1, 0)->ebx >> 16 & 0xff, 8);
@@ -82,17 +79,15 @@ END_TEST
 START_TEST(one_cpu_has_no_htt)
 {
 	struct cpuid_table host = intel(false), out;
-	cpuid_for_vcpu(&host, &single, 0, CPU_NESTED_NONE, false, &out);
+	cpuid_for_vcpu(&host, &single, 0, &out);
 	ck_assert(!(cpuid_find(&out, 1, 0)->edx & 1U << 28));
-	ck_assert(cpuid_find(&out, 1, 0)->ecx & 1U << 31);
-	ck_assert(!(cpuid_find(&out, 1, 0)->ecx & 1U << 24));
 }
 END_TEST
 
 START_TEST(amd_topology)
 {
 	struct cpuid_table host = amd(true), out;
-	cpuid_for_vcpu(&host, &smp_2_3_2, 11, CPU_NESTED_SVM, true, &out);
+	cpuid_for_vcpu(&host, &smp_2_3_2, 11, &out);
 	const struct kvm_cpuid_entry2 *topo = cpuid_find(&out, 0x8000001e, 0);
 	ck_assert_uint_eq(topo->eax, 13);
 	ck_assert_uint_eq(topo->ebx >> 8 & 0xff, 1);
@@ -104,50 +99,5 @@ START_TEST(amd_topology)
 }
 END_TEST
 
-START_TEST(nested_off_hides_everything)
-{
-	struct cpuid_table host = intel(true), out;
-	cpuid_for_vcpu(&host, &single, 0, CPU_NESTED_NONE, true, &out);
-	ck_assert(!(cpuid_find(&out, 1, 0)->ecx & 1U << 5));
-	host = amd(true);
-	cpuid_for_vcpu(&host, &single, 0, CPU_NESTED_NONE, true, &out);
-	const struct kvm_cpuid_entry2 *svm = cpuid_find(&out, 0x8000000a, 0);
-	ck_assert(!(cpuid_find(&out, 0x80000001, 0)->ecx & 1U << 2));
-	ck_assert_uint_eq(svm->eax | svm->ebx | svm->ecx | svm->edx, 0);
-}
-END_TEST
-
-START_TEST(asking_for_the_wrong_vendor_says_so)
-{
-	struct cpuid_table on_intel = intel(true), on_amd = amd(true), intel_off = intel(false);
-	const struct {
-		struct cpuid_table *host;
-		enum nested_mode asked;
-		int want;
-		enum cpu_nested nested;
-		const char *message;
-	} cases[] = {
-		{&on_intel, NESTED_AUTO, 0, CPU_NESTED_VMX, NULL},
-		{&on_intel, NESTED_OFF, 0, CPU_NESTED_NONE, NULL},
-		{&on_intel, NESTED_VMX, 0, CPU_NESTED_VMX, NULL},
-		{&on_intel, NESTED_SVM, -EOPNOTSUPP, 0, "\"svm\" is AMD's"},
-		{&on_amd, NESTED_AUTO, 0, CPU_NESTED_SVM, NULL},
-		{&on_amd, NESTED_VMX, -EOPNOTSUPP, 0, "\"vmx\" is Intel's"},
-		{&intel_off, NESTED_AUTO, 0, CPU_NESTED_NONE, NULL},
-		{&intel_off, NESTED_VMX, -EOPNOTSUPP, 0, "does not offer VMX"},
-	};
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct err err = ERR_INIT;
-		enum cpu_nested nested;
-		ck_assert_int_eq(cpuid_resolve_nested(cases[i].asked, cases[i].host, &nested, &err),
-				 cases[i].want);
-		if (cases[i].message)
-			ck_assert_ptr_nonnull(strstr(err.text, cases[i].message));
-		else
-			ck_assert_int_eq(nested, cases[i].nested);
-	}
-}
-END_TEST
-
 TEST_MAIN("cpuid", apic_ids_leave_room_for_powers_of_two, topology_leaves_agree_with_the_id,
-	  one_cpu_has_no_htt, amd_topology, nested_off_hides_everything, asking_for_the_wrong_vendor_says_so)
+	  one_cpu_has_no_htt, amd_topology)

@@ -1,6 +1,6 @@
 /* Hyper-V: which enlightenments L1 gets of a host's, and its CPUID leaves to the bit. */
 #include "base/cleanup.h"
-#include "cpu/hyperv.h"
+#include "cpu/features.h"
 #include "harness.h"
 
 #include <errno.h>
@@ -280,6 +280,69 @@ START_TEST(a_full_table_is_an_error)
 }
 END_TEST
 
-TEST_MAIN("hyperv", leaves_to_the_bit, each_switch_is_its_own, what_needs_something_goes_with_it,
-	  an_older_host_gives_less_and_says_so, amd_has_the_bitmap_and_the_flush_without_an_enlightened_vmcs,
+/* An Intel host with every control of SDM 3D, A.3 to A.5. */
+static void intel_host(struct cpu_host *host)
+{
+	static const uint32_t controls[] = {0x481, 0x482, 0x483, 0x484, 0x48b, 0x48d, 0x48e, 0x48f, 0x490};
+	memset(host, 0, sizeof(*host));
+	add(&host->cpuid, 0, 0x1f, 0x756e6547, 0x6c65746e, 0x49656e69);
+	add(&host->cpuid, 1, 0x50654, 0, 1U << 5, 0xffffffff);
+	add(&host->cpuid, 0x40000000, 0x40000001, 0x4b4d564b, 0x564b4d56, 0x4d);
+	add(&host->cpuid, 0x80000001, 0, 0, 1, 1U << 29);
+	host->hyperv = offer(true);
+	host->enlightened_vmcs = true;
+	host->msrs[host->msr_count++] = (struct cpu_msr){.index = 0x480, .value = UINT64_C(1) << 55};
+	host->msrs[host->msr_count++] = (struct cpu_msr){.index = 0x48c, .value = ~UINT64_C(0)};
+	for (size_t i = 0; i < ARRAY_LEN(controls); i++)
+		host->msrs[host->msr_count++] =
+			(struct cpu_msr){.index = controls[i], .value = UINT64_C(0xffffffff) << 32};
+}
+
+static bool resolved(const struct cpu_host *host, const struct cpu_config *asked, const char *feature,
+		     char *reason, size_t bytes)
+{
+	static struct cpu_model model;
+	static struct cpu_report report;
+	struct err err = ERR_INIT;
+	size_t index;
+	ck_assert_int_eq(cpu_feature_find(feature, &index, &err), 0);
+	ck_assert_msg(cpu_resolve(host, asked, NESTED_AUTO, &model, &report, &err) == 0, "%s", err.text);
+	ck_assert_int_eq(model.nested, CPU_NESTED_VMX);
+	cpu_report_reason(&report, index, reason, bytes);
+	return report.features[index].fate == CPU_GIVEN;
+}
+
+START_TEST(the_enlightened_vmcs_excludes_what_it_cannot_hold)
+{
+	static const char *const lost[] = {"vmx-posted-intr",	 "vmx-apicv-vid", "vmx-preemption-timer",
+					   "vmx-shadow-vmcs",	 "vmx-pml",	  "vmx-tsc-scaling",
+					   "vmx-apicv-register", "vmx-ple"};
+	static const char *const kept[] = {"vmx-ept", "vmx-vpid", "vmx-unrestricted-guest", "vmx-msr-bitmap"};
+	static struct cpu_host host;
+	struct cpu_config off = {.model = "host"}, with = {.model = "host", .hyperv = on()};
+	char reason[256];
+	intel_host(&host);
+	for (size_t i = 0; i < ARRAY_LEN(lost); i++) {
+		ck_assert_msg(resolved(&host, &off, lost[i], reason, sizeof(reason)), "%s", reason);
+		ck_assert_msg(!resolved(&host, &with, lost[i], reason, sizeof(reason)), "%s", reason);
+		ck_assert_ptr_nonnull(strstr(reason, "enlightened VMCS"));
+	}
+	for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+		ck_assert_msg(resolved(&host, &with, kept[i], reason, sizeof(reason)), "%s", reason);
+	with.hyperv.evmcs = false;
+	ck_assert_msg(resolved(&host, &with, "vmx-posted-intr", reason, sizeof(reason)), "%s", reason);
+
+	struct cpu_model model;
+	struct err err = ERR_INIT;
+	with.hyperv.evmcs = true;
+	with.require[with.require_count++] = "vmx-shadow-vmcs";
+	ck_assert_int_eq(cpu_resolve(&host, &with, NESTED_AUTO, &model, NULL, &err), -EOPNOTSUPP);
+	ck_assert_str_eq(err.text,
+			 "cpu.require: vmx-shadow-vmcs: not in the enlightened VMCS (cpu.hyperv.evmcs)");
+}
+END_TEST
+
+TEST_MAIN("hyperv", the_enlightened_vmcs_excludes_what_it_cannot_hold, leaves_to_the_bit,
+	  each_switch_is_its_own, what_needs_something_goes_with_it, an_older_host_gives_less_and_says_so,
+	  amd_has_the_bitmap_and_the_flush_without_an_enlightened_vmcs,
 	  what_is_required_and_cannot_be_had_is_refused, off_changes_nothing, a_full_table_is_an_error)

@@ -130,6 +130,7 @@ START_TEST(only_registers_can_be_written)
 		[0x04 / 4] = 0x00000546, [0x0c / 4] = 0x000000ff, [0x10 / 4] = 0xfffff000,
 		[0x18 / 4] = 0xfff00000, [0x1c / 4] = 0xffffffff, [0x20 / 4] = 0xfffff000,
 		[0x3c / 4] = 0x000000ff, [0x48 / 4] = 0x0000781f, [0x7c / 4] = 0xc0000000,
+		[0x8c / 4] = 0x00000003,
 	};
 	for (uint32_t offset = 0; offset < 256; offset += 4) {
 		uint32_t before = conf_get(&bench, FUNCTION, offset, 4);
@@ -169,30 +170,30 @@ START_TEST(capabilities_are_a_list)
 	static const uint8_t body[] = {0x11, 0x22, 0x33}, mask[] = {0, 0xff, 0x0f};
 	int a = pci_capability_add(bench.function, 0x09, body, sizeof(body), mask);
 	int b = pci_capability_add(bench.function, 0x05, body, 1, NULL);
-	ck_assert_int_eq(a, 0x88);
-	ck_assert_int_eq(b, 0x90);
-	ck_assert_uint_eq(conf_capability(&bench, FUNCTION, 0x09), 0x88);
-	ck_assert_uint_eq(conf_capability(&bench, FUNCTION, 0x05), 0x90);
-	ck_assert_uint_eq(conf_get(&bench, FUNCTION, 0x91, 1), 0);
-	conf_set(&bench, FUNCTION, 0x88, 2, 0xffff);
-	conf_set(&bench, FUNCTION, 0x8a, 1, 0xff);
-	conf_set(&bench, FUNCTION, 0x90, 4, 0xffffffff);
-	ck_assert_uint_eq(conf_get(&bench, FUNCTION, 0x88, 4), 0x22119009);
-	ck_assert_uint_eq(conf_get(&bench, FUNCTION, 0x90, 4), 0x00110005);
+	ck_assert_int_eq(a, 0x90);
+	ck_assert_int_eq(b, 0x98);
+	ck_assert_uint_eq(conf_capability(&bench, FUNCTION, 0x09), 0x90);
+	ck_assert_uint_eq(conf_capability(&bench, FUNCTION, 0x05), 0x98);
+	ck_assert_uint_eq(conf_get(&bench, FUNCTION, 0x99, 1), 0);
+	conf_set(&bench, FUNCTION, 0x90, 2, 0xffff);
+	conf_set(&bench, FUNCTION, 0x92, 1, 0xff);
+	conf_set(&bench, FUNCTION, 0x98, 4, 0xffffffff);
+	ck_assert_uint_eq(conf_get(&bench, FUNCTION, 0x90, 4), 0x22119809);
+	ck_assert_uint_eq(conf_get(&bench, FUNCTION, 0x98, 4), 0x00110005);
 	ck_assert_uint_eq(bench.written, 0); /* nothing of it can be written */
-	conf_set(&bench, FUNCTION, 0x8a, 2, 0x4455);
+	conf_set(&bench, FUNCTION, 0x92, 2, 0x4455);
 	ck_assert_uint_eq(bench.written, 1);
-	ck_assert_uint_eq(conf_get(&bench, FUNCTION, 0x8a, 2), 0x4411);
+	ck_assert_uint_eq(conf_get(&bench, FUNCTION, 0x92, 2), 0x4411);
 	uint8_t set = 0x77, got = 0;
-	pci_capability_set(bench.function, 0x8a, &set, 1);
-	pci_capability_get(bench.function, 0x8a, &got, 1);
+	pci_capability_set(bench.function, 0x92, &set, 1);
+	pci_capability_get(bench.function, 0x92, &got, 1);
 	ck_assert_uint_eq(got, 0x77);
-	ck_assert_uint_eq(conf_get(&bench, FUNCTION, 0x8a, 1), 0x77);
+	ck_assert_uint_eq(conf_get(&bench, FUNCTION, 0x92, 1), 0x77);
 	pci_function_reset(bench.function);
-	ck_assert_uint_eq(conf_get(&bench, FUNCTION, 0x88, 4), 0x22119009);
+	ck_assert_uint_eq(conf_get(&bench, FUNCTION, 0x90, 4), 0x22119809);
 	static const uint8_t large[200];
-	ck_assert_int_eq(pci_capability_add(bench.function, 0x09, large, 0x6b, NULL), -ENOSPC);
-	ck_assert_int_eq(pci_capability_add(bench.function, 0x09, large, 0x6a, NULL), 0x94);
+	ck_assert_int_eq(pci_capability_add(bench.function, 0x09, large, 0x63, NULL), -ENOSPC);
+	ck_assert_int_eq(pci_capability_add(bench.function, 0x09, large, 0x62, NULL), 0x9c);
 	ck_assert_int_eq(pci_capability_add(bench.function, 0x09, large, 0, NULL), -ENOSPC);
 	bench_finish(&bench);
 }

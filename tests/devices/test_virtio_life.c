@@ -97,6 +97,39 @@ START_TEST(the_machine_is_reset_with_requests_in_flight)
 }
 END_TEST
 
+/* Function-level reset: what is behind a vfio-pci in the guest does it before anybody drives the device. */
+START_TEST(the_function_is_reset_with_requests_in_flight)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		rig_init();
+		rig.echo.hold = rig.echo.slow_stop = true;
+		ck_assert_int_eq(driver_start(&rig.driver, &(struct driver_options){.intx = i}), 0);
+		submit(0, 5);
+		while (rig.echo.held_seen < 5)
+			usleep(100);
+		uint32_t slot = rig.driver.slot, control = 0x40 + 8; /* of the Express capability */
+		uint32_t value = world_config_read(&rig.world, slot, control, 2);
+		world_config_write(&rig.world, slot, control, 2, value | 0x8000);
+		ck_assert_uint_eq(world_config_read(&rig.world, slot, control, 2), value);
+		ck_assert_uint_eq(world_config_read(&rig.world, slot, 4, 2), 0);
+		while (!rig.echo.stops)
+			usleep(100);
+		world_config_write(&rig.world, slot, 4, 2, 6);
+		ck_assert_uint_ne(driver_status(&rig.driver), 0); /* it still has the requests */
+		unsigned before = driver_interrupts(&rig.driver, 0);
+		rig.echo.slow_stop = false;
+		echo_release(&rig.echo);
+		ck_assert_uint_eq(driver_status(&rig.driver), 0);
+		ck_assert_uint_eq(driver_interrupts(&rig.driver, 0), before);
+		ck_assert_uint_eq(world_config_read(&rig.world, slot, 6, 2) & 8, 0);
+		rig.echo.hold = false;
+		start(0);
+		exchange(0, 1);
+		rig_finish();
+	}
+}
+END_TEST
+
 START_TEST(a_device_is_destroyed_with_requests_in_flight)
 {
 	rig_init();
@@ -384,9 +417,10 @@ END_TEST
 
 TEST_MAIN("virtio_life", a_reset_waits_for_what_is_in_flight, a_reset_before_driver_ok_is_immediate,
 	  resets_at_any_moment, the_machine_is_reset_with_requests_in_flight,
-	  a_device_is_destroyed_with_requests_in_flight, a_queue_in_a_bad_place_needs_a_reset,
-	  a_split_queue_of_odd_size_needs_a_reset, a_broken_ring_needs_a_reset,
-	  a_device_that_cannot_start_needs_a_reset, the_device_says_that_it_needs_a_reset,
-	  a_queue_is_reset_while_the_others_work, queues_are_reset_and_enabled_at_any_moment,
-	  a_device_reset_overtakes_a_queue_reset, queues_are_not_reset_or_enabled_late_without_the_feature,
-	  a_late_queue_in_a_bad_place_needs_a_reset, vcpus_run_wild)
+	  the_function_is_reset_with_requests_in_flight, a_device_is_destroyed_with_requests_in_flight,
+	  a_queue_in_a_bad_place_needs_a_reset, a_split_queue_of_odd_size_needs_a_reset,
+	  a_broken_ring_needs_a_reset, a_device_that_cannot_start_needs_a_reset,
+	  the_device_says_that_it_needs_a_reset, a_queue_is_reset_while_the_others_work,
+	  queues_are_reset_and_enabled_at_any_moment, a_device_reset_overtakes_a_queue_reset,
+	  queues_are_not_reset_or_enabled_late_without_the_feature, a_late_queue_in_a_bad_place_needs_a_reset,
+	  vcpus_run_wild)

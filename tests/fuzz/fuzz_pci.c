@@ -21,7 +21,7 @@
 #include <sys/eventfd.h>
 
 enum { FUNCTIONS = 2, VECTORS = 3, ACTIONS_MAX = 2048, SMALL_BAR = 4096, LARGE_BAR = 1 << 20 };
-enum { MSIX_AT = 0x7c, OWN_AT = 0x88, OWN_BYTES = 14 };
+enum { MSIX_AT = 0x7c, OWN_AT = 0x90, OWN_BYTES = 14 };
 
 struct feed {
 	const uint8_t *data;
