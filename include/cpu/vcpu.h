@@ -42,7 +42,7 @@ void vcpus_destroy(struct vcpus *vcpus); /* pauses and joins; NULL is fine */
  * read while it runs, by one thread at a time. */
 int vcpus_stats(struct vcpus *vcpus, uint32_t index, struct kvm_stats **ret, struct err *err);
 
-/* To the log, at level info: the MSRs that KVM did not know, and how often the guest tried them. */
+/* To the log: how often the guest tried MSRs that KVM does not know (info), and which (debug). */
 void vcpus_log_msrs(struct vcpus *vcpus);
 
 /* The Linux thread of vCPU `index`, as gettid has it; 0: it has not come to life yet. Any thread. */

@@ -72,17 +72,10 @@ static bool msr_count(struct msr_filter *filter, uint32_t index, bool write, boo
 	return first;
 }
 
+/* Kernels try dozens of MSRs that no virtual machine has: that is said only to those who asked for it. */
 static enum log_level level_of(enum msr_unknown policy)
 {
-	switch (policy) {
-	case MSR_UNKNOWN_LOG:
-		return LOG_WARN;
-	case MSR_UNKNOWN_FAULT:
-		return LOG_INFO;
-	case MSR_UNKNOWN_IGNORE:
-		break;
-	}
-	return LOG_DEBUG;
+	return policy == MSR_UNKNOWN_LOG ? LOG_WARN : LOG_DEBUG;
 }
 
 void msr_filter_access(struct msr_filter *filter, uint32_t vcpu, struct kvm_run *run)
@@ -115,11 +108,18 @@ void msr_filter_access(struct msr_filter *filter, uint32_t vcpu, struct kvm_run 
 
 void msr_filter_log(struct msr_filter *filter)
 {
+	uint64_t reads = 0, writes = 0;
 	pthread_mutex_lock(&filter->lock);
-	for (size_t i = 0; i < filter->count; i++)
-		log_info("unknown MSR %#x: %" PRIu64 " reads, %" PRIu64 " writes", filter->seen[i].index,
-			 filter->seen[i].reads, filter->seen[i].writes);
-	if (filter->beyond)
-		log_info("other unknown MSRs: %" PRIu64 " accesses", filter->beyond);
+	for (size_t i = 0; i < filter->count; i++) {
+		const struct msr_seen *seen = &filter->seen[i];
+		reads += seen->reads;
+		writes += seen->writes;
+		log_debug("unknown MSR %#x: %" PRIu64 " reads, %" PRIu64 " writes", seen->index, seen->reads,
+			  seen->writes);
+	}
+	if (filter->count)
+		log_info("unknown MSRs: %zu of them, %" PRIu64 " reads, %" PRIu64 " writes; %" PRIu64
+			 " accesses to others",
+			 filter->count, reads, writes, filter->beyond);
 	pthread_mutex_unlock(&filter->lock);
 }

@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "host/kvm.h"
+#include "hyperv_vcpu.h"
 #include "tsc.h"
 #include "vcpu.h"
 #include "vcpu_msrs.h"
@@ -208,9 +209,14 @@ static int vcpu_create(struct vcpu *vcpu, const struct vcpus_spec *spec, const s
 	if (run == MAP_FAILED)
 		return err_sys(err, -errno, "mmap of kvm_run");
 	vcpu->run = run;
-	r = tsc_set(spec->vm_fd, vcpu->fd, spec->cpu->tsc_khz, err);
+	/* Both before CPUID: they change what it may say, and by what timers are scaled. */
+	r = hyperv_vcpu_setup(vcpu->fd, &model->hyperv, err);
+	if (r == 0)
+		r = tsc_set(spec->vm_fd, vcpu->fd, spec->cpu->tsc_khz, err);
 	if (r == 0)
 		r = vcpu_setup(vcpu, cpuid, model, err);
+	if (r == 0)
+		r = hyperv_vcpu_enforce(vcpu->fd, &model->hyperv, err);
 	if (r == 0 && vcpu->index == 0)
 		r = vcpu_layout_init(&all->layout, spec->kvm_fd, spec->vm_fd, vcpu->fd, err);
 	return r < 0 ? r : vcpu_remember(vcpu, &all->layout, err);
@@ -231,6 +237,14 @@ struct offer {
 	struct cpu_model model;
 };
 
+static void log_hyperv(const struct cpu_model *model)
+{
+	char text[1024];
+	hyperv_left_out(&model->hyperv_report, text, sizeof(text));
+	if (text[0])
+		log_info("Hyper-V without %s", text);
+}
+
 /* Everything after the allocation; vcpus_destroy undoes whatever part of it was done. */
 static int vcpus_fill(struct vcpus *vcpus, const struct vcpus_spec *spec, struct offer *offer,
 		      struct err *err)
@@ -245,6 +259,8 @@ static int vcpus_fill(struct vcpus *vcpus, const struct vcpus_spec *spec, struct
 		r = cpu_resolve(&offer->host, spec->cpu, spec->nested, &offer->model, NULL, err);
 	if (r == 0)
 		r = msr_filter_enable(&vcpus->msrs, spec->vm_fd, err);
+	if (r == 0)
+		log_hyperv(&offer->model);
 	vcpus->nested = offer->model.nested;
 	if (r == 0 && sigaction(kick_signal(), &kick, NULL) < 0)
 		r = err_sys(err, -errno, "sigaction");
