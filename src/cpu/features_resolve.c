@@ -64,14 +64,19 @@ static void want(struct resolver *r, const uint16_t *const *lists)
 			r->wanted[*id] = true;
 }
 
-static bool other_vendor(const struct resolver *r, enum feature_id id)
+/* VMX or SVM, if the feature is a part of it. */
+static enum feature_id nested_root(enum feature_id id)
 {
 	enum cpu_vendor only = feature_words[feature_rows[id].word].vendor;
-	if (id == F_VMX)
-		only = VENDOR_INTEL;
-	else if (id == F_SVM)
-		only = VENDOR_AMD;
-	return only != VENDOR_ANY && only != r->vendor;
+	if (id == F_VMX || only == VENDOR_INTEL)
+		return F_VMX;
+	return id == F_SVM || only == VENDOR_AMD ? F_SVM : F_NONE;
+}
+
+static bool other_vendor(const struct resolver *r, enum feature_id id)
+{
+	enum feature_id root = nested_root(id);
+	return root && (root == F_VMX) != (r->vendor == VENDOR_INTEL);
 }
 
 /* A hint is a promise of the operator's, not something that a host has: nobody gets it unasked. */
@@ -122,9 +127,12 @@ static void drop_what_lacks(struct resolver *r)
 /* Does it lack only because the operator took away something? */
 static bool by_wish(const struct resolver *r, enum feature_id id)
 {
-	for (int depth = 0; depth < F_COUNT && fate_of(r, id) == CPU_NEEDS; depth++)
+	enum feature_id root = nested_root(id);
+	if (root && (r->nested_off || r->disabled[root]))
+		return true;
+	for (int depth = 0; depth < F_COUNT && !r->disabled[id] && fate_of(r, id) == CPU_NEEDS; depth++)
 		id = (enum feature_id)(r->report->features[id - 1].because + 1);
-	return fate_of(r, id) == CPU_DISABLED || fate_of(r, id) == CPU_NOT_WITH_EVMCS;
+	return r->disabled[id] || fate_of(r, id) == CPU_NOT_WITH_EVMCS;
 }
 
 void cpu_report_reason(const struct cpu_report *report, size_t feature, char *text, size_t bytes)

@@ -9,6 +9,7 @@
  * - Physical addresses have 39 bits, the least that processors with VMX and EPT have: L1 builds its page
  * tables and EPT for that width, and a host with fewer could not run them. 512 GiB is what such a guest can
  * have. Bits above that in L1's page tables do not fault on a wider host, as with any VMM on KVM.
+ * - SVM's address space numbers are 8.
  * - No performance counters: their number differs between hosts.
  */
 #include "base/cleanup.h"
@@ -19,6 +20,7 @@
 
 #define SKYLAKE_SIGNATURE 0x000506e3
 #define ZEN_SIGNATURE	  0x00800f12
+#define SVM_ASIDS	  8 /* as many as KVM has given to an L1 so far */
 #define CLFLUSH_64_BYTES  0x00000800
 
 enum { VIRTUAL_BITS = 48, VIRTUAL_BITS_LA57 = 57 };
@@ -63,23 +65,50 @@ static void add_caches(struct cpuid_table *table, uint32_t function, const struc
 	}
 }
 
-/* Leaves that hold features and what belongs to them. */
-static bool is_feature_leaf(uint32_t function)
+/* Is there a feature in this leaf that L1 gets? */
+static bool leaf_given(const bool *given, uint32_t function)
 {
-	static const uint32_t leaves[] = {0x6,	      0x7,	  0xd,	      0x12,	  0x14,
-					  0x19,	      0x1d,	  0x1e,	      0x24,	  0x40000000,
-					  0x40000001, 0x80000007, 0x8000000a, 0x80000021, 0x80000022};
-	for (size_t i = 0; i < ARRAY_LEN(leaves); i++)
-		if (leaves[i] == function)
+	for (int id = 1; id < F_COUNT; id++) {
+		const struct feature_word_info *word = &feature_words[feature_rows[id].word];
+		if (given[id] && word->kind == WORD_CPUID && word->function == function)
 			return true;
+	}
 	return false;
 }
 
-static void copy_feature_leaves(const struct cpuid_table *host, struct cpuid_table *ret)
+/* Leaves that hold features or describe one come from the host, but only those that say something. */
+static void copy_feature_leaves(const struct cpuid_table *host, const bool *given, uint32_t sub_leaves_of_7,
+				struct cpuid_table *ret)
 {
-	for (uint32_t i = 0; i < host->count; i++)
-		if (is_feature_leaf(host->entries[i].function) && ret->count < CPUID_ENTRIES_MAX)
-			ret->entries[ret->count++] = host->entries[i];
+	for (uint32_t i = 0; i < host->count; i++) {
+		const struct kvm_cpuid_entry2 *entry = &host->entries[i];
+		bool copy;
+		switch (entry->function) {
+		case 0x1:
+		case 0x80000001:
+		case 0x80000008:
+			copy = false; /* made anew */
+			break;
+		case 0x7:
+			copy = entry->index <= sub_leaves_of_7;
+			break;
+		case 0xd:
+			copy = given[F_XSAVE];
+			break;
+		case 0x1d:
+		case 0x1e:
+			copy = given[F_AMX_TILE];
+			break;
+		case 0x40000000:
+			copy = true;
+			break;
+		default:
+			copy = leaf_given(given, entry->function);
+			break;
+		}
+		if (copy && ret->count < CPUID_ENTRIES_MAX)
+			ret->entries[ret->count++] = *entry;
+	}
 }
 
 /* The highest leaf of a range that means something, at least `least`; `sub`: the same for sub-leaves of 7. */
@@ -102,7 +131,7 @@ static void add_basic(const struct cpu_host *host, const bool *given, struct cpu
 {
 	static const struct feature_word_info vendor[3] = {{.reg = 1}, {.reg = 2}, {.reg = 3}};
 	bool amd = feature_vendor(host) == VENDOR_AMD;
-	uint32_t sub_leaf, last = highest_leaf(given, 0, 0xd, &sub_leaf);
+	uint32_t none, last = highest_leaf(given, 0, 0xd, &none);
 
 	if (given[F_AMX_TILE] && last < 0x1e)
 		last = 0x1e;
@@ -115,9 +144,6 @@ static void add_basic(const struct cpu_host *host, const bool *given, struct cpu
 		add(ret, 0x2, (struct regs){0x00ff0001, 0, 0, 0}); /* 0xff: see leaf 4 */
 		add_caches(ret, 0x4, skylake_caches, ARRAY_LEN(skylake_caches));
 	}
-	for (uint32_t i = 0; i < ret->count; i++)
-		if (ret->entries[i].function == 0x7 && ret->entries[i].index == 0)
-			ret->entries[i].eax = sub_leaf;
 }
 
 static void add_brand(const struct model *model, struct cpuid_table *ret)
@@ -163,8 +189,17 @@ static void add_extended(const struct model *model, const struct cpu_host *host,
 void model_leaves(const struct model *model, const struct cpu_host *host, const bool *given,
 		  struct cpuid_table *ret)
 {
+	uint32_t sub_leaves_of_7;
 	ret->count = 0;
-	copy_feature_leaves(&host->cpuid, ret);
+	(void)highest_leaf(given, 0, 0, &sub_leaves_of_7);
+	copy_feature_leaves(&host->cpuid, given, sub_leaves_of_7, ret);
+	for (uint32_t i = 0; i < ret->count; i++) {
+		struct kvm_cpuid_entry2 *entry = &ret->entries[i];
+		if (entry->function == 0x7 && entry->index == 0)
+			entry->eax = sub_leaves_of_7;
+		if (entry->function == 0x8000000a && entry->ebx > SVM_ASIDS)
+			entry->ebx = SVM_ASIDS;
+	}
 	add_basic(host, given, ret);
 	add_extended(model, host, given, ret);
 }

@@ -1,15 +1,18 @@
 /*
  * Loaded by LD_PRELOAD: makes the AERIE_FAULT_AT-th of the calls below fail with AERIE_FAULT_ERRNO, or, when
- * that is 0, makes a read or write short. When the process ends normally, AERIE_FAULT_FD is told how many
+ * that is 0, makes a read or write short, or, when it is -1, makes KVM_GET_MSRS and KVM_SET_MSRS do one MSR
+ * less than they did. When the process ends normally, AERIE_FAULT_FD is told how many
  * calls there were. Only calls of the program and of libc's callers are seen; system calls that a library
  * makes by itself are not.
  */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,19 +45,23 @@ __attribute__((destructor)) static void end(void)
 }
 
 /* What a call can meet: memory runs out, a thing cannot be made, a signal comes, a transfer is short. */
-enum call_kind { CALL_MEMORY, CALL_MAKE, CALL_IOCTL, CALL_TRANSFER };
+enum call_kind { CALL_MEMORY, CALL_MAKE, CALL_IOCTL, CALL_TRANSFER, CALL_MSRS };
+
+enum { SHORT_TRANSFERS = 0, SHORT_MSRS = -1 };
 
 static int can_meet(enum call_kind kind)
 {
 	switch (fault_errno) {
-	case 0:
+	case SHORT_TRANSFERS:
 		return kind == CALL_TRANSFER;
+	case SHORT_MSRS:
+		return kind == CALL_MSRS;
 	case EINTR:
 		return kind == CALL_IOCTL || kind == CALL_TRANSFER;
 	case ENOMEM:
-		return 1;
+		return kind != CALL_MSRS;
 	default:
-		return kind != CALL_MEMORY;
+		return kind != CALL_MEMORY && kind != CALL_MSRS;
 	}
 }
 
@@ -96,7 +103,11 @@ int ioctl(int fd, unsigned long request, ...)
 	va_start(args, request);
 	void *arg = va_arg(args, void *);
 	va_end(args);
-	return strikes(CALL_IOCTL) ? -1 : REAL(ioctl, int (*)(int, unsigned long, void *))(fd, request, arg);
+	if (strikes(CALL_IOCTL))
+		return -1;
+	int done = REAL(ioctl, int (*)(int, unsigned long, void *))(fd, request, arg);
+	bool msrs = request == KVM_GET_MSRS || request == KVM_SET_MSRS;
+	return msrs && done > 0 && strikes(CALL_MSRS) ? done - 1 : done;
 }
 
 int open(const char *path, int flags, ...)
