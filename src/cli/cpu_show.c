@@ -4,7 +4,6 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "cli/cli.h"
-#include "cpu/hyperv.h"
 #include "cpu/record.h"
 
 #include <errno.h>
@@ -25,7 +24,6 @@ struct show {
 	struct cpu_host *host;
 	struct cpu_model model;
 	struct cpu_report report;
-	struct hyperv_config hyperv;
 	struct cpuid_table cpuid; /* of this vCPU */
 };
 
@@ -120,15 +118,29 @@ static bool add_item(cJSON *to, const char *name, cJSON *item)
 	return false;
 }
 
+/* The enlightenments that L1 gets. */
+static cJSON *hyperv_json(const struct show *s)
+{
+	cJSON *list = cJSON_CreateArray();
+	for (size_t i = 0; list && s->model.hyperv.enabled && i < hyperv_switch_count(); i++) {
+		if (s->model.hyperv_report.switches[i].fate == HYPERV_GIVEN &&
+		    !cJSON_AddItemToArray(list, cJSON_CreateString(hyperv_switch_name(i)))) {
+			cJSON_Delete(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
 static cJSON *show_json(const struct show *s)
 {
 	cJSON *root = cJSON_CreateObject();
 	uint32_t khz = s->config->cpu.tsc_khz ? s->config->cpu.tsc_khz : s->host->tsc_khz;
 	if (cJSON_AddStringToObject(root, "model", s->config->cpu.model) &&
 	    cJSON_AddStringToObject(root, "nested", nested_words[s->model.nested]) &&
-	    cJSON_AddBoolToObject(root, "hyperv", s->hyperv.enabled) &&
-	    cJSON_AddNumberToObject(root, "tsc_khz", khz) && cJSON_AddNumberToObject(root, "vcpu", s->vcpu) &&
-	    add_item(root, "features", names_json(s)) && add_item(root, "not_given", missed_json(s)) &&
+	    add_item(root, "hyperv", hyperv_json(s)) && cJSON_AddNumberToObject(root, "tsc_khz", khz) &&
+	    cJSON_AddNumberToObject(root, "vcpu", s->vcpu) && add_item(root, "features", names_json(s)) &&
+	    add_item(root, "not_given", missed_json(s)) &&
 	    add_item(root, "cpuid", cpu_record_table(&s->cpuid)) &&
 	    add_item(root, "msrs", cpu_record_msrs(s->model.msrs, s->model.msr_count)))
 		return root;
@@ -169,13 +181,27 @@ static void print_missed(const struct show *s)
 	}
 }
 
+static void print_hyperv(const struct show *s)
+{
+	char text[1024];
+	if (!s->model.hyperv.enabled)
+		return;
+	print_out("\nHyper-V:");
+	for (size_t i = 0; i < hyperv_switch_count(); i++)
+		if (s->model.hyperv_report.switches[i].fate == HYPERV_GIVEN)
+			print_out(" %s", hyperv_switch_name(i));
+	hyperv_left_out(&s->model.hyperv_report, text, sizeof(text));
+	print_out("\n%s%s%s", text[0] ? "Left out: " : "", text, text[0] ? "\n" : "");
+}
+
 static void show_text(const struct show *s)
 {
 	print_out("%s: model %s, nested %s, Hyper-V %s, on %s (KVM of Linux %s)\n", s->config->name,
-		  s->config->cpu.model, nested_words[s->model.nested], s->hyperv.enabled ? "on" : "off",
+		  s->config->cpu.model, nested_words[s->model.nested], s->model.hyperv.enabled ? "on" : "off",
 		  s->host_path ? s->host_path : "this host", s->host->kernel);
 	print_names(s);
 	print_missed(s);
+	print_hyperv(s);
 	print_out("\nCPUID of vCPU %u:\n  %-14s %-10s %-10s %-10s %-10s\n", s->vcpu, "leaf", "eax", "ebx",
 		  "ecx", "edx");
 	for (uint32_t i = 0; i < s->cpuid.count; i++) {
@@ -209,13 +235,8 @@ static int show_resolve(struct show *s, struct err *err)
 	rc = cpu_resolve(s->host, &config->cpu, config->nested, &s->model, &s->report, err);
 	if (rc)
 		return err_prepend(err, "%s", s->path);
-	if (config->cpu.hyperv.enabled)
-		rc = hyperv_resolve(&s->host->hyperv, &config->cpu.hyperv, s->model.nested, &s->hyperv, NULL,
-				    err);
 	cpuid_for_vcpu(&s->model.cpuid, &config->cpus, s->vcpu, &s->cpuid);
-	if (rc == 0 && s->hyperv.enabled)
-		rc = hyperv_cpuid(&s->hyperv, &s->host->hyperv, &s->cpuid, err);
-	return rc ? err_prepend(err, "%s", s->path) : 0;
+	return 0;
 }
 
 static int show_parse(int argc, char **argv, struct show *s)

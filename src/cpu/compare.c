@@ -57,8 +57,10 @@ static void compare_features(struct comparison *c)
 		const char *name = cpu_feature_at(i)->name;
 		char reason[160];
 		/* Of the other vendor's features the vendor has been said once and for all. */
-		if (c->made.features[i].fate != CPU_GIVEN || there == CPU_GIVEN ||
-		    there == CPU_NOT_IN_MODEL || there == CPU_OTHER_VENDOR)
+		if (c->made.features[i].fate != CPU_GIVEN || there == CPU_GIVEN || there == CPU_OTHER_VENDOR)
+			continue;
+		/* It is there, only not with this wish. */
+		if (there == CPU_NOT_IN_MODEL || there == CPU_NOT_WITH_EVMCS)
 			continue;
 		cpu_report_reason(&c->there, i, reason, sizeof(reason));
 		const char *why = strstr(reason, ": "); /* "name: why" */
@@ -169,40 +171,24 @@ static void compare_clock(struct comparison *c, const struct cpu_config *asked)
 			      c->to->nested_state_bytes);
 }
 
-/* What Hyper-V's leaves can say, leaf by leaf (TLFS, "Hypervisor feature identification"). */
-static void compare_hyperv(struct comparison *c, const struct hyperv_config *asked)
+/* The enlightenments that the guest was given, by what `to` can give of the same wish. */
+static void compare_hyperv(struct comparison *c)
 {
-	static const struct {
-		uint32_t function;
-		int reg;
-		const char *name;
-	} words[] = {{0x40000003, 0, "Hyper-V leaf 3 EAX"},
-		     {0x40000003, 1, "Hyper-V leaf 3 EBX"},
-		     {0x40000003, 3, "Hyper-V leaf 3 EDX"},
-		     {0x40000004, 0, "Hyper-V leaf 4 EAX"},
-		     {0x4000000a, 0, "Hyper-V leaf 0xA EAX"}};
-	for (size_t i = 0; asked->enabled && i < ARRAY_LEN(words); i++) {
-		const struct kvm_cpuid_entry2 a = leaf(&c->from->hyperv, words[i].function, 0),
-					      b = leaf(&c->to->hyperv, words[i].function, 0);
-		uint32_t from = (&a.eax)[words[i].reg], to = (&b.eax)[words[i].reg];
-		if (words[i].function == 0x4000000a) { /* bits 15:0 are versions of the enlightened VMCS */
-			compare_limit(c, "enlightened VMCS version", bits(from, 8, 8), bits(to, 8, 8));
-			from &= ~0xffffU;
-			to &= ~0xffffU;
-		}
-		if (from & ~to)
-			in_the_way(c, words[i].name, "bits 0x%x are not there", from & ~to);
-	}
+	for (size_t i = 0; c->model.hyperv.enabled && i < hyperv_switch_count(); i++)
+		if (c->model.hyperv_report.switches[i].fate == HYPERV_GIVEN &&
+		    c->possible.hyperv_report.switches[i].fate != HYPERV_GIVEN)
+			in_the_way(c, "hyperv", "%s cannot be given there", hyperv_switch_name(i));
 }
 
 int cpu_compare(const struct cpu_host *from, const struct cpu_config *asked, enum nested_mode nested,
 		const struct cpu_host *to, cpu_obstacle_fn *found, void *data, struct err *err)
 {
-	const struct cpu_config all = {.model = "host"};
+	struct cpu_config all = {.model = "host", .hyperv = asked->hyperv};
 	_cleanup_free_ struct comparison *c = calloc(1, sizeof(*c));
 	if (!c)
 		return err_sys(err, -ENOMEM, "comparing hosts");
 	*c = (struct comparison){.from = from, .to = to, .found = found, .data = data};
+	all.hyperv.require_count = 0; /* what is not there shall be said, not refused */
 	int rc = cpu_resolve(from, asked, nested, &c->model, &c->made, err);
 	rc = rc ? rc : cpu_resolve(to, &all, NESTED_AUTO, &c->possible, &c->there, err);
 	if (rc)
@@ -213,6 +199,6 @@ int cpu_compare(const struct cpu_host *from, const struct cpu_config *asked, enu
 	compare_cpuid_limits(c);
 	compare_vmx_limits(c);
 	compare_clock(c, asked);
-	compare_hyperv(c, &asked->hyperv);
+	compare_hyperv(c);
 	return c->count;
 }

@@ -3,8 +3,11 @@
 #include "cpu/record.h"
 #include "harness.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
+
+#define HOSTS "tests/data/hosts"
 
 static struct cpu_host *new_host(void)
 {
@@ -76,6 +79,42 @@ START_TEST(an_empty_host_reads_back)
 {
 	_cleanup_free_ struct cpu_host *host = new_host();
 	expect_round_trip(host);
+}
+END_TEST
+
+static char *read_text(const char *path)
+{
+	char *text = calloc(1, 1 << 20);
+	FILE *file = fopen(path, "re");
+	ck_assert_ptr_nonnull(text);
+	ck_assert_msg(file != NULL, "%s", path);
+	ck_assert_uint_lt(fread(text, 1, (1 << 20) - 1, file), (1 << 20) - 1);
+	ck_assert_int_eq(fclose(file), 0);
+	return text;
+}
+
+START_TEST(recorded_hosts_are_what_we_would_write)
+{
+	DIR *folder = opendir(HOSTS);
+	int count = 0;
+	ck_assert_ptr_nonnull(folder);
+	for (const struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+		char path[512];
+		size_t len = strlen(entry->d_name);
+		if (len < 5 || strcmp(entry->d_name + len - 5, ".json") != 0)
+			continue;
+		(void)snprintf(path, sizeof(path), HOSTS "/%s", entry->d_name);
+		_cleanup_free_ char *text = read_text(path);
+		_cleanup_free_ struct cpu_host *host = new_host();
+		struct err err = ERR_INIT;
+		ck_assert_msg(cpu_record_parse(path, text, strlen(text), host, &err) == 0, "%s", err.text);
+		_cleanup_free_ char *printed = cpu_record_print(host);
+		ck_assert_msg(strcmp(text, printed) == 0, "%s is not as aerie cpu dump writes it", path);
+		expect_round_trip(host);
+		count++;
+	}
+	(void)closedir(folder);
+	ck_assert_int_gt(count, 5);
 }
 END_TEST
 
@@ -175,5 +214,5 @@ START_TEST(too_many_are_refused)
 }
 END_TEST
 
-TEST_MAIN("cpu/record", the_largest_host_reads_back, an_empty_host_reads_back, mistakes_are_refused_by_place,
-	  too_many_are_refused)
+TEST_MAIN("cpu/record", the_largest_host_reads_back, an_empty_host_reads_back,
+	  recorded_hosts_are_what_we_would_write, mistakes_are_refused_by_place, too_many_are_refused)

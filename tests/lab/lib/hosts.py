@@ -42,7 +42,7 @@ class Svm:
             file.write(initramfs(scenario, "l0", self))
         return [
             self.emulator, "-L", "/usr/share/seabios", "-L", "/usr/share/qemu",
-            "-accel", "tcg,tb-size=1024", "-cpu", "EPYC", "-machine", "q35", "-m", "2048", "-smp", "1",
+            "-accel", "tcg,tb-size=1024", "-cpu", os.environ.get("LAB_CPU") or "EPYC", "-machine", "q35", "-m", "2048", "-smp", "1",
             "-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm",
             "-seed", os.environ.get("LAB_SEED") or "1",
             "-display", "none", "-nodefaults", "-serial", "file:serial.log", "-no-reboot",
@@ -70,7 +70,8 @@ class Vmx:
         # A fixed time of day makes two runs alike, as with svm; $LAB_SEED makes another by starting at another second.
         seconds = 1767225600 + int(os.environ.get("LAB_SEED") or "1")
         with open(f"{folder}/bochsrc", "wb") as file:
-            file.write(read(HERE, "guest/bochsrc").replace(b"@TIME@", str(seconds).encode()))
+            model = os.environ.get("LAB_CPU") or "corei7_skylake_x"
+            file.write(read(HERE, "guest/bochsrc").replace(b"@TIME@", str(seconds).encode()).replace(b"@CPU@", model.encode()))
         return [self.emulator, "-q", "-f", "bochsrc"]
 
     def make_iso(self, scenario, folder):

@@ -131,7 +131,9 @@ def initramfs(scenario, level, host):
         tree.update(aerie())
         tree.update(guest_files(scenario, above, host))
         modules += ["irqbypass", "kvm", host.kvm_module.split()[0]]
-    elif scenario.kvm_in_last:
+    if scenario.aerie_in_last and not scenario.has(above):
+        tree.update(aerie())
+    if scenario.kvm_in_last and not scenario.has(above):
         modules += ["irqbypass", "kvm", host.kvm_module.split()[0]]
     if level == "l0" and os.path.exists(f"{scenario.path}/prepare"):
         tree.update(prepared(scenario))

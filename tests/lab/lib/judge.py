@@ -22,6 +22,7 @@ class Scenario:
         self.limits = dict(item.split() for item in facts["seconds"].split(","))  # host -> hard limit
         self.modules = facts.get("modules", "").split()  # further kernel modules, at every level
         self.disk = facts.get("disk", "")  # "debian": L0 has it as /dev/vda; what is written there is lost at the end
+        self.aerie_in_last = facts.getboolean("aerie in last level", False)
         self.kvm_in_last = facts.getboolean("kvm in last level", False)
         with open(f"{self.path}/expect") as file:
             rules = [line.rstrip("\n") for line in file if line.strip() and not line.startswith("#")]
