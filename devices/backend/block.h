@@ -94,6 +94,7 @@ int block_open(const struct disk_config *config, struct loop *loop, struct block
  * the byte locks that QEMU's tools take. Readers share it. -EBUSY names who may have it.
  */
 int block_lock(int fd, const char *path, bool read_only, struct err *err);
+void block_unlock(int fd); /* before closing it: an io_uring may keep the file open for a while yet */
 
 void block_close(struct block *block); /* nothing is in flight; NULL is fine */
 

@@ -45,6 +45,12 @@ int block_lock(int fd, const char *path, bool read_only, struct err *err)
 	return 0;
 }
 
+void block_unlock(int fd)
+{
+	struct flock range = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+	(void)fcntl(fd, F_OFD_SETLK, &range);
+}
+
 static int explain_open(const struct block_raw_spec *spec, int code, struct err *err)
 {
 	switch (code) {
@@ -158,6 +164,7 @@ static void raw_close(struct block *block)
 	struct block_raw *raw = container_of(block, struct block_raw, block);
 	if (raw->registered)
 		loop_unregister_file(block->loop, raw->fd);
+	block_unlock(raw->fd);
 	close_fd(raw->fd);
 	free(raw->path);
 	free(raw);

@@ -204,6 +204,8 @@ static void pmem_destroy(struct device *device)
 		guest_memory_remove(pmem->memory, pmem->space.start);
 	if (pmem->host)
 		(void)munmap(pmem->host, pmem->space.size);
+	if (pmem->fd >= 0)
+		block_unlock(pmem->fd);
 	(void)close_fd(pmem->fd);
 	free(pmem);
 }

@@ -94,6 +94,25 @@ START_TEST(one_writer_is_alone)
 }
 END_TEST
 
+/* The next program finds it free at once, though the io_uring may not have let go of the file. */
+START_TEST(a_closed_image_is_not_locked)
+{
+	struct image image = new_image();
+	struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	uint8_t data[512];
+	memset(data, 1, sizeof(data));
+	ck_assert_int_eq(do_io(&image, BLOCK_WRITE, data, sizeof(data), 0), 0);
+	int fd = open(image.path, O_RDWR | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_lt(fcntl(fd, F_OFD_SETLK, &range), 0);
+	block_close(image.block);
+	ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &range), 0);
+	(void)close(fd);
+	loop_destroy(image.loop);
+	(void)unlink(image.path);
+}
+END_TEST
+
 START_TEST(what_is_no_disk_is_refused)
 {
 	struct image image = {.block = NULL};
@@ -158,4 +177,4 @@ START_TEST(a_full_disk_is_an_error_and_no_more)
 END_TEST
 
 TEST_MAIN("block_open", a_container_grows_and_ends_in_zeros, resizing_is_seen, one_writer_is_alone,
-	  what_is_no_disk_is_refused, a_full_disk_is_an_error_and_no_more)
+	  a_closed_image_is_not_locked, what_is_no_disk_is_refused, a_full_disk_is_an_error_and_no_more)
