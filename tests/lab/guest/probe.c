@@ -1,12 +1,18 @@
 /* What a shell in an initramfs cannot ask: who is the hypervisor, what does a port say. Linked statically,
  * runs at every level. */
+#define _GNU_SOURCE
 #include <cpuid.h>
+#include <fcntl.h>
+#include <linux/aio_abi.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/io.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Needs struct sockaddr first. */
@@ -93,6 +99,159 @@ static int unix_echo(const char *path)
 	return fd < 0 ? fail("accept") : 0;
 }
 
+/* ---- a disk whose blocks tell which write they are of: its number, over and over ---- */
+
+enum { BLOCK = 4096, BLOCK_WORDS = BLOCK / 8 };
+
+static uint64_t mix(uint64_t x)
+{
+	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+	return x ^ x >> 31;
+}
+
+/* The block that write number N goes to. */
+static uint64_t place_of(uint64_t number, uint64_t blocks)
+{
+	return mix(number) % blocks;
+}
+
+/* The number that the block holds; UINT64_MAX: parts of several. */
+static uint64_t number_in(const uint64_t *block)
+{
+	for (int i = 1; i < BLOCK_WORDS; i++)
+		if (block[i] != block[0])
+			return UINT64_MAX;
+	return block[0];
+}
+
+static int read_block(int fd, uint64_t index, uint64_t *block)
+{
+	return pread(fd, block, BLOCK, (off_t)(index * BLOCK)) == BLOCK ? 0 : -1;
+}
+
+/* Without end: some blocks anywhere, then a flush, then the number of the last is told. */
+static int disk_write(const char *path)
+{
+	uint64_t block[BLOCK_WORDS], number = 0;
+	int fd = open(path, O_RDWR);
+	off_t end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+	uint64_t blocks = end < 0 ? 0 : (uint64_t)end / BLOCK;
+	if (blocks == 0)
+		return fail(path);
+	for (uint64_t i = 0; i < blocks; i++) {
+		if (read_block(fd, i, block) < 0)
+			return fail("read");
+		uint64_t found = number_in(block);
+		if (found != UINT64_MAX && found > number)
+			number = found;
+	}
+	printf("writes from %llu\n", (unsigned long long)number + 1);
+	for (;;) {
+		for (uint64_t left = 1 + mix(number) % 48; left; left--) {
+			number++;
+			for (int i = 0; i < BLOCK_WORDS; i++)
+				block[i] = number;
+			if (pwrite(fd, block, BLOCK, (off_t)(place_of(number, blocks) * BLOCK)) != BLOCK)
+				return fail("write");
+		}
+		if (fdatasync(fd) < 0)
+			return fail("flush");
+		printf("flushed %llu\n", (unsigned long long)number);
+		fflush(stdout);
+	}
+}
+
+/*
+ * OLD is what the disk was before the writes from number FIRST on, LAST the last that was flushed: every
+ * block holds what it was flushed with, or a later write that goes there, or, if it was not written, what it
+ * had.
+ */
+static int disk_check(const char *old_path, const char *new_path, uint64_t first, uint64_t last)
+{
+	uint64_t was[BLOCK_WORDS], is[BLOCK_WORDS];
+	int old = open(old_path, O_RDONLY), new = open(new_path, O_RDONLY);
+	off_t end = new < 0 ? -1 : lseek(new, 0, SEEK_END);
+	uint64_t blocks = end < 0 ? 0 : (uint64_t)end / BLOCK, flushed = 0, later = 0;
+	uint64_t *newest = calloc(blocks + 1, sizeof(*newest));
+	if (old < 0 || blocks == 0 || !newest)
+		return fail(new_path);
+	for (uint64_t number = first; number <= last; number++)
+		newest[place_of(number, blocks)] = number;
+	for (uint64_t i = 0; i < blocks; i++) {
+		if (read_block(old, i, was) < 0 || read_block(new, i, is) < 0)
+			return fail("read");
+		uint64_t found = number_in(is), least = newest[i] ? newest[i] : first;
+		int kept = newest[i] == 0 && memcmp(was, is, BLOCK) == 0;
+		int written = found != UINT64_MAX && found >= least && place_of(found, blocks) == i;
+		flushed += newest[i] != 0;
+		later += written && found > last;
+		if (kept || written)
+			continue;
+		printf("lost: block %llu holds %llu, and %llu was flushed\n", (unsigned long long)i,
+		       (unsigned long long)found, (unsigned long long)newest[i]);
+		return 1;
+	}
+	printf("%llu flushed blocks are there, and %llu later ones\n", (unsigned long long)flushed,
+	       (unsigned long long)later);
+	return 0;
+}
+
+/* ---- how long a read takes ---- */
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static int submit_read(aio_context_t context, struct iocb *iocb, uint64_t blocks, uint64_t number)
+{
+	struct iocb *list[] = {iocb};
+	iocb->aio_offset = (int64_t)(place_of(number, blocks) * BLOCK);
+	return syscall(SYS_io_submit, context, 1, list) == 1 ? 0 : -1;
+}
+
+/* COUNT reads of 4 KiB past the page cache, DEPTH at a time; nanoseconds for each. */
+static int disk_read(const char *path, uint64_t count, unsigned depth)
+{
+	enum { DEPTH_MAX = 64 };
+	static char data[DEPTH_MAX][BLOCK] __attribute__((aligned(BLOCK)));
+	static struct iocb iocbs[DEPTH_MAX];
+	struct io_event events[DEPTH_MAX];
+	aio_context_t context = 0;
+	int fd = open(path, O_RDONLY | O_DIRECT);
+	off_t end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+	uint64_t blocks = end < 0 ? 0 : (uint64_t)end / BLOCK, sent = 0, done = 0;
+	if (blocks == 0 || depth == 0 || depth > DEPTH_MAX || syscall(SYS_io_setup, DEPTH_MAX, &context) < 0)
+		return fail(path);
+	uint64_t start = now_ns();
+	for (; sent < depth && sent < count; sent++) {
+		iocbs[sent] = (struct iocb){.aio_lio_opcode = IOCB_CMD_PREAD,
+					    .aio_fildes = (uint32_t)fd,
+					    .aio_buf = (uint64_t)(uintptr_t)data[sent],
+					    .aio_nbytes = BLOCK};
+		if (submit_read(context, &iocbs[sent], blocks, sent) < 0)
+			return fail("io_submit");
+	}
+	while (done < count) {
+		long got = syscall(SYS_io_getevents, context, 1, DEPTH_MAX, events, NULL);
+		if (got <= 0)
+			return fail("io_getevents");
+		done += (uint64_t)got;
+		for (long i = 0; i < got; i++) {
+			if (events[i].res != BLOCK)
+				return fail("read");
+			if (sent < count &&
+			    submit_read(context, (struct iocb *)(uintptr_t)events[i].obj, blocks, sent++) < 0)
+				return fail("io_submit");
+		}
+	}
+	printf("%llu\n", (unsigned long long)((now_ns() - start) / count));
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 2 && strcmp(argv[1], "hypervisor") == 0)
@@ -103,6 +262,14 @@ int main(int argc, char **argv)
 		return vsock_talk(argv[2]);
 	if (argc == 3 && strcmp(argv[1], "unix-echo") == 0)
 		return unix_echo(argv[2]);
-	fputs("probe hypervisor | outb PORT VALUE | vsock-talk PORT | unix-echo PATH\n", stderr);
+	if (argc == 3 && strcmp(argv[1], "disk-write") == 0)
+		return disk_write(argv[2]);
+	if (argc == 6 && strcmp(argv[1], "disk-check") == 0)
+		return disk_check(argv[2], argv[3], strtoull(argv[4], NULL, 0), strtoull(argv[5], NULL, 0));
+	if (argc == 5 && strcmp(argv[1], "disk-read") == 0)
+		return disk_read(argv[2], strtoull(argv[3], NULL, 0), (unsigned)strtoul(argv[4], NULL, 0));
+	fputs("probe hypervisor | outb PORT VALUE | vsock-talk PORT | unix-echo PATH\n"
+	      "probe disk-write PATH | disk-check OLD NEW FIRST LAST | disk-read PATH COUNT DEPTH\n",
+	      stderr);
 	return 2;
 }

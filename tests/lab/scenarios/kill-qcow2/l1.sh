@@ -1,0 +1,2 @@
+load_modules
+probe disk-write /dev/vda
