@@ -60,8 +60,8 @@ struct host_cpu {
 	bool vmx, svm;		   /* flags in /proc/cpuinfo: present and not hidden by the kernel */
 	enum host_extension cpuid; /* the same straight from the CPU */
 	enum host_answer firmware; /* firmware allows the extension */
-	enum host_answer ept, vpid, unrestricted_guest, shadow_vmcs,
-		apicv;		    /* Intel; unknown before Linux 5.9 */
+	enum host_answer ept, vpid, unrestricted_guest, shadow_vmcs, apicv,
+		posted_intr;	    /* Intel; unknown before Linux 5.9 */
 	enum host_answer npt, avic; /* AMD */
 };
 
@@ -70,6 +70,7 @@ struct host_cpu {
 struct host_params {
 	enum host_answer nested;
 	enum host_answer ept, vpid, unrestricted_guest, shadow_vmcs, apicv;
+	enum host_answer posted_intr; /* no parameter of its own: KVM turns APICv off without them */
 	enum host_answer npt, avic;
 };
 

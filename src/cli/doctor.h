@@ -13,6 +13,7 @@
 #ifndef AERIE_SRC_CLI_DOCTOR_H
 #define AERIE_SRC_CLI_DOCTOR_H
 
+#include "cpu/features.h"
 #include "host/facts.h"
 
 #include <limits.h>
@@ -71,6 +72,9 @@ facts_extension_name(const struct host_facts *facts); /* "VT-x" or "SVM" by vend
 /* doctor_features */
 
 void doctor_examine_features(const struct host_facts *facts, struct findings *findings);
+
+/* The run log's word on the same for one L1: what is in use, and what each lack costs. At level info. */
+void doctor_log_for_l1(const struct host_facts *facts, const struct cpu_report *report);
 
 /* doctor_modprobe: what the files of modprobe.d say about one option of one module, in the order they take
  * effect. */

@@ -1,4 +1,5 @@
 /* aerie run: from a config file to the guest's exit code. */
+#include "run.h"
 #include "base/log.h"
 #include "cli/cli.h"
 #include "config/config.h"
@@ -113,6 +114,8 @@ int cli_run(int argc, char **argv)
 	code = CLI_FAILED;
 	if (machine_create(config, &machine, &err) == 0) {
 		run_warn(machine);
+		if (options.verbose && machine_nests(machine))
+			run_log_nesting(config);
 		if (drive_machine(machine, options.control, options.paused, &code, &err) < 0)
 			code = CLI_FAILED;
 	}

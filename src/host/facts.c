@@ -124,6 +124,7 @@ static void cpu_take_vmx_flags(struct host_cpu *cpu, const char *flags)
 	cpu->unrestricted_guest = answer_of(has_word(flags, "unrestricted_guest"));
 	cpu->shadow_vmcs = answer_of(has_word(flags, "shadow_vmcs"));
 	cpu->apicv = answer_of(has_word(flags, "apicv"));
+	cpu->posted_intr = answer_of(has_word(flags, "posted_intr"));
 }
 
 static void cpu_take_vendor(struct host_cpu *cpu, const char *vendor)
@@ -230,6 +231,7 @@ static void gather_params(const char *root, const char *module, struct host_para
 	params->unrestricted_guest = param(root, module, "unrestricted_guest");
 	params->shadow_vmcs = param(root, module, "enable_shadow_vmcs");
 	params->apicv = param(root, module, "enable_apicv");
+	params->posted_intr = params->apicv;
 	params->npt = param(root, module, "npt");
 	params->avic = param(root, module, "avic");
 }
