@@ -98,12 +98,14 @@ def guest_files(scenario, level, host):
     return tree
 
 
-def prepared(scenario):
-    """What the scenario's own `prepare` makes in an empty folder on this machine: images, programs with their libraries."""
+def prepared(scenario, level):
+    """What the scenario's own `prepare` makes in an empty folder on this machine: images, programs with their libraries. They
+    are L0's, but for what it puts into a folder called l1."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([f"{scenario.path}/prepare"], cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         names = [os.path.relpath(os.path.join(top, name), folder) for top, _, files in os.walk(folder) for name in files]
-        return {name: (os.stat(f"{folder}/{name}").st_mode & 0o777, read(folder, name)) for name in names}
+        mine = {name.removeprefix("l1/"): name for name in names if name.startswith("l1/") == (level == "l1")}
+        return {place: (os.stat(f"{folder}/{name}").st_mode & 0o777, read(folder, name)) for place, name in mine.items()}
 
 
 def debian_disk():
@@ -135,8 +137,8 @@ def initramfs(scenario, level, host):
         tree.update(aerie())
     if scenario.kvm_in_last and not scenario.has(above):
         modules += ["irqbypass", "kvm", host.kvm_module.split()[0]]
-    if level == "l0" and os.path.exists(f"{scenario.path}/prepare"):
-        tree.update(prepared(scenario))
+    if level in ("l0", "l1") and os.path.exists(f"{scenario.path}/prepare"):
+        tree.update(prepared(scenario, level))
     for module in modules:
         tree[f"modules/{module}.ko"] = (0o644, read(host.kernel, "modules", f"{module}.ko"))
     return cpio(tree)
