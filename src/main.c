@@ -14,6 +14,7 @@ struct command {
 static const struct command commands[] = {
 	{"run", cli_run, "run the machine that a JSON file describes"},
 	{"check", cli_check, "validate a config file, without a host"},
+	{"ctl", cli_ctl, "ask or tell a running machine something, over its control socket"},
 	{"doctor", cli_doctor, "can this host nest, and if not, what do I type?"},
 	{"cpu", cli_cpu, "which processor features there are, here, elsewhere and in a guest"},
 };

@@ -10,6 +10,7 @@ enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
 int cli_run(int argc, char **argv);
 int cli_check(int argc, char **argv);
+int cli_ctl(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_cpu(int argc, char **argv);
 

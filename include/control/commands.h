@@ -12,9 +12,10 @@ enum { COMMAND_ARGS_MAX = 16 };
 
 enum command_arg_type {
 	ARG_BOOL,
-	ARG_UINT,   /* min to max */
-	ARG_BYTES,  /* the same; people may write 512M */
-	ARG_TEXT,   /* min to max bytes */
+	ARG_UINT,  /* min to max */
+	ARG_BYTES, /* the same; people may write 512M */
+	ARG_TEXT,  /* min to max bytes */
+	ARG_PATH, /* a text that names a file; `aerie ctl` makes it absolute, since aerie may run elsewhere */
 	ARG_CHOICE, /* one of words */
 	ARG_TEXTS,  /* a list of texts */
 	ARG_OBJECT, /* the function looks into it itself */

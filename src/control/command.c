@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,6 +83,9 @@ const char *control_arg_expects(const struct command_arg *arg, char *text, size_
 	case ARG_TEXT:
 		(void)snprintf(text, size, "a text of %" PRIu64 " to %" PRIu64 " bytes", arg->min, arg->max);
 		break;
+	case ARG_PATH:
+		(void)snprintf(text, size, "a path");
+		break;
 	case ARG_CHOICE:
 		expects_choice(arg, text, size);
 		break;
@@ -145,6 +149,8 @@ static bool get_value(const struct command_arg *arg, const cJSON *node, struct v
 		return get_number(arg, node, &ret->number);
 	case ARG_TEXT:
 		return cJSON_IsString(node) && strlen(ret->text) >= arg->min && strlen(ret->text) <= arg->max;
+	case ARG_PATH:
+		return cJSON_IsString(node) && ret->text[0] && strlen(ret->text) < PATH_MAX;
 	case ARG_CHOICE:
 		return get_choice(arg, node, &ret->choice);
 	case ARG_TEXTS:

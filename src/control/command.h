@@ -42,7 +42,8 @@ struct value {
 	bool flag;	   /* ARG_BOOL */
 	uint64_t number;   /* ARG_UINT, ARG_BYTES */
 	size_t choice;	   /* ARG_CHOICE: index in its words */
-	const char *text;  /* ARG_TEXT, ARG_CHOICE; borrowed from the request, until the function returns */
+	const char *text;  /* ARG_TEXT, ARG_PATH, ARG_CHOICE; borrowed from the request, until the function
+			      returns */
 	const cJSON *json; /* any; numbers are cJSON_Raw, see config/json.h */
 };
 

@@ -33,6 +33,7 @@ struct machine {
 	struct loop_op signal_op;
 	struct iothread *io_threads[CONFIG_IO_THREADS_MAX];
 	size_t io_thread_count;
+	bool vcpu_stats_open;
 	struct kvm_stats *stats; /* of the VM; opened when first asked for */
 
 	pthread_mutex_t lock; /* guards the three below: any thread may leave an event */
