@@ -25,6 +25,9 @@ enum cpu_nested { CPU_NESTED_NONE, CPU_NESTED_VMX, CPU_NESTED_SVM };
 /* The entry for a leaf (and index, where the leaf has them), or NULL. */
 struct kvm_cpuid_entry2 *cpuid_find(struct cpuid_table *table, uint32_t function, uint32_t index);
 
+/* Can a processor with this CPUID address all below `end_gpa` (leaf 0x80000008 EAX[7:0])? -EINVAL if not. */
+int cpuid_check_width(struct cpuid_table *table, uint64_t end_gpa, struct err *err);
+
 /* KVM_GET_SUPPORTED_CPUID of /dev/kvm (api.rst 4.46). */
 int cpuid_supported(int kvm_fd, struct cpuid_table *ret, struct err *err);
 

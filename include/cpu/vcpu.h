@@ -30,6 +30,7 @@ struct vcpus_spec {
 	const struct cpus_config *cpus;
 	const struct cpu_config *cpu; /* borrowed, must outlive the vCPUs */
 	enum nested_mode nested;
+	uint64_t ram_end_gpa; /* the processor must be able to address what lies below */
 	struct bus *bus;
 	struct vcpu_events events;
 };

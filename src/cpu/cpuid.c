@@ -8,6 +8,7 @@
 #include "topology.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,6 +56,19 @@ int cpuid_supported(int kvm_fd, struct cpuid_table *ret, struct err *err)
 	}
 	free(cpuid);
 	return r < 0 ? r : 0;
+}
+
+int cpuid_check_width(struct cpuid_table *table, uint64_t end_gpa, struct err *err)
+{
+	const struct kvm_cpuid_entry2 *sizes = cpuid_find(table, LEAF_EXT_SIZES, 0);
+	unsigned bits = sizes && sizes->eax & 0xff ? sizes->eax & 0xff : 36; /* SDM 3A, 4.1.4 */
+	if (bits >= 64 || end_gpa <= UINT64_C(1) << bits)
+		return 0;
+	return err_set(err, -EINVAL,
+		       "memory.size: RAM ends at %#" PRIx64
+		       ", and this machine's processor addresses %u bits "
+		       "(%" PRIu64 " GiB; \"cpu.model\": \"host\" has all that the host has)",
+		       end_gpa, bits, UINT64_C(1) << bits >> 30);
 }
 
 /* The entry for (function, index), appended when `table` has none yet; NULL only when the table is full. */

@@ -45,6 +45,8 @@ LIST paravirtual[] = {F_KVMCLOCK_OLD,
 		      F_ARAT,
 		      F_TSC_ADJUST,
 		      F_NONE};
+/* Without these a guest on AMD takes cores for threads. */
+LIST amd_topology[] = {F_TOPOEXT, F_NONE};
 LIST mitigations[] = {F_SPEC_CTRL, F_STIBP, F_SSBD, F_MD_CLEAR, F_IBPB, F_VIRT_SSBD, F_NONE};
 
 /* Skylake and Zen have these in common beyond v3. */
@@ -137,7 +139,7 @@ LIST amd_nested[] = {F_SVM,	     F_NPT,	    F_LBRV, F_NRIP_SAVE,       F_TSC_SCA
 LISTS level2[] = {base, v2, NULL};
 LISTS level3[] = {base, v2, v3, NULL};
 LISTS level4[] = {base, v2, v3, v4, NULL};
-LISTS level_extras[] = {paravirtual, mitigations, intel_nested, amd_nested, NULL};
+LISTS level_extras[] = {paravirtual, mitigations, amd_topology, intel_nested, amd_nested, NULL};
 LISTS intel[] = {base, v2, v3, modern, skylake, paravirtual, intel_nested, NULL};
 LISTS amd[] = {base, v2, v3, modern, zen, paravirtual, amd_nested, NULL};
 

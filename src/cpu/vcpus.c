@@ -258,6 +258,8 @@ static int vcpus_fill(struct vcpus *vcpus, const struct vcpus_spec *spec, struct
 	if (r == 0)
 		r = cpu_resolve(&offer->host, spec->cpu, spec->nested, &offer->model, NULL, err);
 	if (r == 0)
+		r = cpuid_check_width(&offer->model.cpuid, spec->ram_end_gpa, err);
+	if (r == 0)
 		r = msr_filter_enable(&vcpus->msrs, spec->vm_fd, err);
 	if (r == 0)
 		log_hyperv(&offer->model);

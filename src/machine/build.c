@@ -181,6 +181,7 @@ static int build_vcpus(struct machine *machine, struct err *err)
 		.cpus = &machine->config->cpus,
 		.cpu = &machine->config->cpu,
 		.nested = machine->config->nested,
+		.ram_end_gpa = layout_ram_end_gpa(machine->config->memory.size_bytes),
 		.bus = machine->bus,
 		.events = {.triple_fault = machine_triple_fault,
 			   .crashed = machine_crashed,

@@ -2,6 +2,9 @@
 #include "cpu/cpuid.h"
 #include "harness.h"
 
+#include <errno.h>
+#include <string.h>
+
 static void add(struct cpuid_table *table, uint32_t function, uint32_t index, uint32_t a, uint32_t b,
 		uint32_t c, uint32_t d)
 {
@@ -99,5 +102,18 @@ START_TEST(amd_topology)
 }
 END_TEST
 
+START_TEST(ram_must_be_addressable)
+{
+	struct cpuid_table wide = amd(true), none = {0};
+	struct err err = ERR_INIT;
+	ck_assert_int_eq(cpuid_check_width(&wide, UINT64_C(1) << 40, &err), 0);
+	ck_assert_int_eq(cpuid_check_width(&wide, (UINT64_C(1) << 40) + 1, &err), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(err.text, "addresses 40 bits (1024 GiB;"));
+	err = ERR_INIT;
+	ck_assert_int_eq(cpuid_check_width(&none, UINT64_C(1) << 36, &err), 0);
+	ck_assert_int_eq(cpuid_check_width(&none, (UINT64_C(1) << 36) + 1, &err), -EINVAL);
+}
+END_TEST
+
 TEST_MAIN("cpuid", apic_ids_leave_room_for_powers_of_two, topology_leaves_agree_with_the_id,
-	  one_cpu_has_no_htt, amd_topology)
+	  one_cpu_has_no_htt, amd_topology, ram_must_be_addressable)
