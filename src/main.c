@@ -13,6 +13,8 @@ struct command {
 
 static const struct command commands[] = {
 	{"run", cli_run, "run the machine that a JSON file describes"},
+	{"restore", cli_restore, "run a machine from where its snapshot left it"},
+	{"snapshot", cli_snapshot, "what can be done with snapshots on disk"},
 	{"check", cli_check, "validate a config file, without a host"},
 	{"ctl", cli_ctl, "ask or tell a running machine something, over its control socket"},
 	{"doctor", cli_doctor, "can this host nest, and if not, what do I type?"},

@@ -396,4 +396,6 @@ const struct device_class balloon_class = {
 	.reset = virtio_device_reset,
 	.save = balloon_save,
 	.restore = balloon_restore,
+	.quiesce = virtio_device_quiesce,
+	.resume = virtio_device_resume,
 };

@@ -414,4 +414,6 @@ const struct device_class disk_class = {
 	.reset = virtio_device_reset,
 	.save = blk_save,
 	.restore = blk_restore,
+	.quiesce = virtio_device_quiesce,
+	.resume = virtio_device_resume,
 };

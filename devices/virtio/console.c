@@ -455,4 +455,6 @@ const struct device_class console_class = {
 	.reset = virtio_device_reset,
 	.save = console_save,
 	.restore = console_restore,
+	.quiesce = virtio_device_quiesce,
+	.resume = virtio_device_resume,
 };

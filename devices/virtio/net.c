@@ -445,4 +445,6 @@ const struct device_class net_class = {
 	.reset = virtio_device_reset,
 	.save = net_save,
 	.restore = net_restore,
+	.quiesce = virtio_device_quiesce,
+	.resume = virtio_device_resume,
 };

@@ -266,4 +266,6 @@ const struct device_class pmem_class = {
 	.reset = virtio_device_reset,
 	.save = virtio_device_save,
 	.restore = virtio_device_restore,
+	.quiesce = virtio_device_quiesce,
+	.resume = virtio_device_resume,
 };

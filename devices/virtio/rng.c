@@ -176,4 +176,6 @@ const struct device_class rng_class = {
 	.reset = virtio_device_reset,
 	.save = virtio_device_save,
 	.restore = virtio_device_restore,
+	.quiesce = virtio_device_quiesce,
+	.resume = virtio_device_resume,
 };

@@ -226,4 +226,6 @@ const struct device_class vhost_user_class = {
 	.reset = virtio_device_reset,
 	.save = virtio_device_save,
 	.restore = virtio_device_restore,
+	.quiesce = virtio_device_quiesce,
+	.resume = virtio_device_resume,
 };

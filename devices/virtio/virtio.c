@@ -190,6 +190,16 @@ int virtio_device_restore(struct device *device, const void *regs, struct err *e
 	return virtio_restore(virtio_of(device), regs, err);
 }
 
+void virtio_device_quiesce(struct device *device)
+{
+	virtio_pause(virtio_of(device));
+}
+
+void virtio_device_resume(struct device *device)
+{
+	virtio_resume(virtio_of(device));
+}
+
 const void *virtio_device_config(const struct machine_config *machine, enum device_type type, size_t index)
 {
 	for (size_t i = 0; i < machine->device_count; i++)

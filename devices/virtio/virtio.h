@@ -222,6 +222,8 @@ extern const struct state_table virtio_state; /* of struct virtio_regs */
 void virtio_device_reset(struct device *device);
 void virtio_device_save(struct device *device, void *regs);
 int virtio_device_restore(struct device *device, const void *regs, struct err *err);
+void virtio_device_quiesce(struct device *device);
+void virtio_device_resume(struct device *device);
 
 /* The config of instance `index` among the devices of `type`: a pointer into its union; NULL at the end. */
 const void *virtio_device_config(const struct machine_config *machine, enum device_type type, size_t index);

@@ -79,6 +79,7 @@ struct virtio {
 	struct virtio_regs regs;
 	bool engaged;		  /* DRIVER_OK was set: the device is or will be active */
 	bool resetting;		  /* and now the driver has asked for a reset */
+	bool restored;		  /* by virtio_restore, and not active since */
 	unsigned pauses;	  /* virtio_pause without virtio_resume */
 	bool paused;		  /* it has come to a stop for them */
 	uint64_t queue_resetting; /* queues with queue_reset 1 */

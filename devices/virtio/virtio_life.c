@@ -60,6 +60,7 @@ void virtio_assign(struct virtio *v, const struct virtio_regs *regs)
 	v->regs = *regs;
 	v->engaged = regs->status & STATUS_DRIVER_OK;
 	v->resetting = false;
+	v->restored = true;
 	v->queue_resetting = 0;
 	pthread_cond_broadcast(&v->changed);
 }
@@ -240,6 +241,9 @@ static void activate(struct virtio *v, uint64_t features)
 		else if (v->queues[i].live)
 			virtio_queue_open(&v->queues[i]);
 	}
+	pthread_mutex_lock(&v->lock);
+	v->restored = false;
+	pthread_mutex_unlock(&v->lock);
 }
 
 void virtio_work(struct loop_op *op, int res)

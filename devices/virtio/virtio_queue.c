@@ -268,6 +268,14 @@ int virtio_queue_attach_irq(struct virtio *v, unsigned index, int event_fd)
 	virtio_queue_drop_irq(q);
 	q->irq_fd = event_fd;
 	virtio_queue_route_irq(q);
+	/* The kernel may still have been on its way with an interrupt when the state was saved, and nobody
+	 * saw it: once too often is allowed (2.7.7.1), once too few is a driver that waits for ever. Our own
+	 * interrupts are in the chips before a pause ends. */
+	pthread_mutex_lock(&v->lock);
+	bool restored = v->restored;
+	pthread_mutex_unlock(&v->lock);
+	if (restored)
+		interrupt(v, &v->regs.queue_vector[index], ISR_QUEUE);
 	return 0;
 }
 

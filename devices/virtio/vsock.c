@@ -193,4 +193,6 @@ const struct device_class vsock_class = {
 	.reset = virtio_device_reset,
 	.save = virtio_device_save,
 	.restore = vsock_restore,
+	.quiesce = virtio_device_quiesce,
+	.resume = virtio_device_resume,
 };

@@ -9,6 +9,8 @@
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
 int cli_run(int argc, char **argv);
+int cli_restore(int argc, char **argv);
+int cli_snapshot(int argc, char **argv);
 int cli_check(int argc, char **argv);
 int cli_ctl(int argc, char **argv);
 int cli_doctor(int argc, char **argv);

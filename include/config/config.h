@@ -272,6 +272,9 @@ void config_free(struct machine_config *config); /* NULL is fine */
  * it. The caller frees the text with free(). NULL when out of memory.
  */
 char *config_print(const struct machine_config *config);
+/* The same with relative paths behind `folder`, an absolute path without a slash at its end (the working
+ * directory): then it means the same wherever it is read. */
+char *config_print_in(const struct machine_config *config, const char *folder);
 
 /* Calls `line` for each key there is, with a row of the Markdown table that stands in docs/config.md. */
 void config_reference(void (*line)(const char *row, void *data), void *data);

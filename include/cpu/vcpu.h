@@ -14,6 +14,7 @@
 #include "cpu/boot.h"
 #include "cpu/cpuid.h"
 #include "host/stats.h"
+#include "state/file.h"
 
 #include <sys/types.h>
 
@@ -58,6 +59,37 @@ int vcpus_boot(struct vcpus *vcpus, const struct cpu_boot *boot, struct err *err
 
 /* All vCPUs back to the state at power-on, out of VMX or SVM operation. They are parked. */
 int vcpus_reset(struct vcpus *vcpus, struct err *err);
+
+/*
+ * State, of parked vCPUs. Saving appends the nodes "vcpus" (one node for each) and "clock" to the open one.
+ *
+ *	/vcpus/vcpuN	apic-id, tsc-khz	1 cell each
+ *			tsc-offset		2 cells: guest TSC minus host TSC; only from Linux 5.16 on
+ *			cpuid			7 cells an entry: function, index, flags, eax, ebx, ecx, edx
+ *			msrs			3 cells each: index, value (high, low)
+ *			mp-state, regs, sregs2, xcrs, debugregs, lapic, events, xsave, nested
+ *						KVM's structs as bytes, little-endian (api.rst)
+ *	/clock		what kvmclock and vCPU 0's TSC showed when saved, and the host's wall clock then
+ *
+ * Loading has two steps, so that nothing is touched before all of it was found good: vcpus_state_read decodes
+ * and compares it with these vCPUs and this host (other vendor, CPU feature or MSR that is lacking, no nested
+ * state); vcpus_state_apply puts it into vCPUs that never ran. Then come the interrupt chips, and then
+ * vcpus_state_apply_clock: nested-state.md says why.
+ */
+struct vcpus_state;
+enum vcpus_time {
+	VCPUS_TIME_STOOD,  /* the guest's clocks go on from where they were (a snapshot) */
+	VCPUS_TIME_WENT_ON /* they go on as if they had never stopped (migration) */
+};
+int vcpus_save(struct vcpus *vcpus, struct state_writer *writer, struct err *err);
+int vcpus_state_read(const struct vcpus *vcpus, const struct state_file *file, int node,
+		     struct vcpus_state **ret, struct err *err);
+/* Before there are vCPUs, by /dev/kvm alone: is this host of the right vendor, with the CPU features that the guest saw and
+ * with nested state where it has some? Not all that vcpus_state_read finds, but what is cheap to know early. */
+int vcpus_state_check(const struct state_file *file, int node, int kvm_fd, struct err *err);
+int vcpus_state_apply(struct vcpus *vcpus, struct vcpus_state *state, enum vcpus_time time, struct err *err);
+int vcpus_state_apply_clock(struct vcpus *vcpus, const struct vcpus_state *state, struct err *err);
+void vcpus_state_free(struct vcpus_state *state); /* NULL is fine */
 
 void vcpus_resume(struct vcpus *vcpus);
 void vcpus_pause(struct vcpus *vcpus);

@@ -61,6 +61,14 @@ struct device_class {
 	/* `regs` has state->size bytes. */
 	void (*save)(struct device *device, void *regs);
 	int (*restore)(struct device *device, const void *regs, struct err *err);
+	/*
+	 * Come to rest: nothing of what was taken from the guest is unfinished afterwards, and nothing is
+	 * taken until resume, whatever save, restore and reset do in between. Strictly in pairs. NULL both:
+	 * the device lives on the machine's thread, which is the caller's, and has nothing under way
+	 * elsewhere.
+	 */
+	void (*quiesce)(struct device *device);
+	void (*resume)(struct device *device);
 	void (*power_button)(struct device *device); /* NULL for all but the one that has it; any thread */
 };
 

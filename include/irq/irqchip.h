@@ -7,6 +7,9 @@
 
 #include "base/err.h"
 #include "irq/irq.h"
+#include "state/state.h"
+
+#include <linux/kvm.h>
 
 struct irqchip;
 
@@ -18,5 +21,20 @@ struct irq_sink *irqchip_sink(struct irqchip *irqchip);
 
 /* Back to the state at power-on, all lines low. No vCPU may run. */
 int irqchip_reset(struct irqchip *irqchip, struct err *err);
+
+/*
+ * All of the chips, as KVM hands it out (struct kvm_pic_state, kvm_ioapic_state, kvm_pit_state2; the local
+ * APICs are the vCPUs'). Levels of lines are not in it: each device drives its own anew when it is restored,
+ * which must therefore come after the chips. No vCPU may run.
+ */
+struct irqchip_regs {
+	uint8_t pic_master[sizeof(struct kvm_pic_state)];
+	uint8_t pic_slave[sizeof(struct kvm_pic_state)];
+	uint8_t ioapic[sizeof(struct kvm_ioapic_state)];
+	uint8_t pit[sizeof(struct kvm_pit_state2)];
+};
+extern const struct state_table irqchip_state;
+int irqchip_save(struct irqchip *irqchip, struct irqchip_regs *regs, struct err *err);
+int irqchip_restore(struct irqchip *irqchip, const struct irqchip_regs *regs, struct err *err);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "config/config.h"
 #include "host/stats.h"
+#include "state/file.h"
 
 #include <stdbool.h>
 
@@ -15,6 +16,12 @@ struct machine;
 
 /* Builds all of it up to the first instruction. `config` is borrowed and must outlive the machine. */
 int machine_create(const struct machine_config *config, struct machine **ret, struct err *err);
+/*
+ * The same machine, whose RAM and state come from elsewhere (machine_load_state): nothing of `boot` is read,
+ * and its status is INMIGRATE, devices at rest. machine_run sets it going unless machine_pause is called
+ * before.
+ */
+int machine_create_incoming(const struct machine_config *config, struct machine **ret, struct err *err);
 void machine_destroy(struct machine *machine); /* NULL is fine */
 
 /* May the guest run guests of its own? */
@@ -103,6 +110,26 @@ enum { MACHINE_STATS_VM = -1 };
 int machine_stats(struct machine *machine, int vcpu, struct kvm_stats **ret, struct err *err);
 /* The most telling of them to the log, at level info. */
 void machine_log_stats(struct machine *machine);
+
+/*
+ * All that the guest can see but RAM, as nodes of a state file (state/file.h) below its root:
+ *
+ *	/vcpus, /clock	cpu/vcpu.h
+ *	/irqchip	irq/irqchip.h
+ *	/pci-host	devices/pci.h
+ *	/devices/nameN	instance N of the class `name`: its state table
+ *
+ * Save: the machine is paused (not RUNNING); the writer is new. -EBUSY: the guest has just asked for a reset
+ *or an end, which machine_run has yet to act on. RAM does not change between this and the next
+ *machine_continue, but a dirty tracker must be harvested after it: reading state can write to RAM.
+ *
+ * Load: into a machine from machine_create_incoming that never ran, after its RAM (or what stands for it) is
+ *there. Everything is decoded and compared before anything is applied; a message names node and property.
+ *When it fails the machine is good for nothing but machine_destroy. `went_on`: the guest's clocks jump over
+ *the time since the save, as for one that moved; false: they stood still.
+ */
+int machine_save_state(struct machine *machine, struct state_writer *writer, struct err *err);
+int machine_load_state(struct machine *machine, const struct state_file *file, bool went_on, struct err *err);
 
 /* Parts, borrowed, for the floors above. */
 struct loop *machine_loop(struct machine *machine);

@@ -31,6 +31,14 @@ struct guest_memory;
 int guest_memory_create(const struct memory_config *config, struct guest_memory **ret, struct err *err);
 void guest_memory_destroy(struct guest_memory *memory); /* NULL is fine */
 
+/*
+ * RAM becomes the content of the regular file `fd` (borrowed, and not needed afterwards), from its start:
+ * read when it is touched, shared through the page cache with all who do the same, and copied when it is
+ * written. The file must stay as it is while the memory lives. Before the guest runs. -EOPNOTSUPP: RAM is
+ * shared with other processes or made of huge pages; -EINVAL: the file is not as long as RAM.
+ */
+int guest_memory_map_file(struct guest_memory *memory, int fd, struct err *err);
+
 /* Below and, when RAM is larger than the space below the PCI hole, above 4 GiB; in address order. */
 size_t guest_memory_regions(const struct guest_memory *memory, const struct guest_region **ret);
 

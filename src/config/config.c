@@ -127,7 +127,12 @@ int config_load(const char *path, const char *const *set, size_t set_count, stru
 
 char *config_print(const struct machine_config *config)
 {
-	_cleanup_json_ cJSON *tree = encode_object(&machine_object, config);
+	return config_print_in(config, NULL);
+}
+
+char *config_print_in(const struct machine_config *config, const char *folder)
+{
+	_cleanup_json_ cJSON *tree = encode_object(&machine_object, config, folder);
 	return tree ? cJSON_Print(tree) : NULL;
 }
 

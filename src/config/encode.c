@@ -5,8 +5,24 @@
 #include "reference.h"
 
 #include <stdio.h>
+#include <string.h>
 
-static cJSON *encode_chardev(const struct chardev_config *chardev)
+#include <stdio.h>
+
+/* A path as it is, or behind the folder that it is relative to. */
+static cJSON *encode_path(const char *path, const char *folder)
+{
+	if (!folder || path[0] == '/')
+		return cJSON_CreateString(path);
+	size_t bytes = strlen(folder) + strlen(path) + sizeof("/");
+	_cleanup_free_ char *text = malloc(bytes);
+	if (!text)
+		return NULL;
+	(void)snprintf(text, bytes, "%s/%s", folder, path);
+	return cJSON_CreateString(text);
+}
+
+static cJSON *encode_chardev(const struct chardev_config *chardev, const char *folder)
 {
 	const struct chardev_form *form = chardev_forms;
 	while (form->word && form->kind != chardev->kind)
@@ -14,8 +30,11 @@ static cJSON *encode_chardev(const struct chardev_config *chardev)
 	if (!chardev->path)
 		return cJSON_CreateString(form->word);
 	_cleanup_json_ cJSON *object = cJSON_CreateObject();
-	if (!object || !cJSON_AddStringToObject(object, form->word, chardev->path))
+	cJSON *path = object ? encode_path(chardev->path, folder) : NULL;
+	if (!path || !cJSON_AddItemToObject(object, form->word, path)) {
+		cJSON_Delete(path);
 		return NULL;
+	}
 	return take_ptr(object);
 }
 
@@ -26,15 +45,15 @@ static cJSON *encode_choice(const struct choice *choices, unsigned value)
 	return cJSON_CreateString(choices->word);
 }
 
-static cJSON *encode_key(const struct key *key, const void *base);
+static cJSON *encode_key(const struct key *key, const void *base, const char *folder);
 
-static cJSON *encode_list(const struct key *key, const void *base)
+static cJSON *encode_list(const struct key *key, const void *base, const char *folder)
 {
 	size_t count = *(const size_t *)((const char *)base + key->count);
 	const char *items = (const char *)base + key->offset;
 	_cleanup_json_ cJSON *list = cJSON_CreateArray();
 	for (size_t i = 0; list && i < count; i++) {
-		cJSON *item = encode_key(key->item, items + i * key->item_size);
+		cJSON *item = encode_key(key->item, items + i * key->item_size, folder);
 		if (!item)
 			return NULL;
 		(void)cJSON_AddItemToArray(list, item); /* fails only for NULL */
@@ -42,19 +61,19 @@ static cJSON *encode_list(const struct key *key, const void *base)
 	return take_ptr(list);
 }
 
-static cJSON *encode_tagged(const struct key *key, const void *base)
+static cJSON *encode_tagged(const struct key *key, const void *base, const char *folder)
 {
 	unsigned value = *(const unsigned *)((const char *)base + key->offset);
 	const struct tag *tag = key->tags;
 	while (tag->word && tag->value != value)
 		tag++;
-	_cleanup_json_ cJSON *object = tag->word ? encode_object(tag->object, base) : NULL;
+	_cleanup_json_ cJSON *object = tag->word ? encode_object(tag->object, base, folder) : NULL;
 	if (!object || !cJSON_AddStringToObject(object, "type", tag->word))
 		return NULL;
 	return take_ptr(object);
 }
 
-static cJSON *encode_key(const struct key *key, const void *base)
+static cJSON *encode_key(const struct key *key, const void *base, const char *folder)
 {
 	const void *field = (const char *)base + key->offset;
 	char size[24];
@@ -69,23 +88,24 @@ static cJSON *encode_key(const struct key *key, const void *base)
 	case KEY_SIZE:
 		return cJSON_CreateString(size_text(*(const uint64_t *)field, size));
 	case KEY_TEXT:
+		return cJSON_CreateString(*(const char *const *)field);
 	case KEY_FILE:
 	case KEY_PATH:
-		return cJSON_CreateString(*(const char *const *)field);
+		return encode_path(*(const char *const *)field, folder);
 	case KEY_CHOICE:
 		return encode_choice(key->choices, *(const unsigned *)field);
 	case KEY_CHARDEV:
-		return encode_chardev(field);
+		return encode_chardev(field, folder);
 	case KEY_SWITCH:
 		if (!*(const bool *)((const char *)base + key->flag))
 			return cJSON_CreateString("off");
-		return encode_object(key->object, field);
+		return encode_object(key->object, field, folder);
 	case KEY_OBJECT:
-		return encode_object(key->object, field);
+		return encode_object(key->object, field, folder);
 	case KEY_LIST:
-		return encode_list(key, base);
+		return encode_list(key, base, folder);
 	case KEY_TAGGED:
-		return encode_tagged(key, base);
+		return encode_tagged(key, base, folder);
 	case KEY_TYPES:
 		break;
 	}
@@ -113,13 +133,13 @@ static bool is_absent(const struct key *key, const void *fields)
 	}
 }
 
-cJSON *encode_object(const struct object *object, const void *fields)
+cJSON *encode_object(const struct object *object, const void *fields, const char *folder)
 {
 	_cleanup_json_ cJSON *node = cJSON_CreateObject();
 	for (const struct key *key = object->keys; node && key->name; key++) {
 		if (is_absent(key, fields))
 			continue;
-		cJSON *value = encode_key(key, fields);
+		cJSON *value = encode_key(key, fields, folder);
 		if (!value)
 			return NULL;
 		if (!cJSON_AddItemToObject(node, key->name, value)) {

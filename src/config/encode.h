@@ -4,7 +4,8 @@
 
 #include "schema.h"
 
-/* A new tree of every key that has a value; the caller deletes it. NULL when out of memory. */
-cJSON *encode_object(const struct object *object, const void *fields);
+/* A new tree of every key that has a value; the caller deletes it. Relative paths go behind `folder`, if it
+ * is not NULL. NULL when out of memory. */
+cJSON *encode_object(const struct object *object, const void *fields, const char *folder);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include <linux/kvm.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -25,9 +26,25 @@ struct vcpu {
 	_Atomic pid_t thread_id; /* 0: it does not run yet */
 	bool parked;		 /* under all->lock */
 	struct vcpu_state power_on;
+	struct cpuid_table *cpuid;    /* as it was set */
 	struct msr_filter *msrs;      /* borrowed from all */
 	struct log_limit guest_limit; /* for lines that the guest can cause */
 	struct kvm_stats *stats;      /* opened when first asked for */
+};
+
+struct vcpus {
+	int kvm_fd, vm_fd; /* borrowed */
+	struct bus *bus;
+	struct vcpu_events events;
+	enum cpu_nested nested;
+	struct vcpu_layout layout;
+	struct msr_filter msrs;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	_Atomic bool run; /* vCPUs should be in KVM_RUN */
+	bool quit;	  /* threads should end; under lock */
+	uint32_t count;
+	struct vcpu vcpu[];
 };
 
 /* What the exit table says about an exit that has been handled. */

@@ -35,7 +35,14 @@ static int setup_cpuid(struct vcpu *vcpu, const struct cpuid_table *table, struc
 	cpuid->nent = table->count;
 	memcpy(cpuid->entries, table->entries, table->count * sizeof(cpuid->entries[0]));
 	int r = kvm_call(vcpu->fd, KVM_SET_CPUID2, cpuid);
-	return r < 0 ? err_sys(err, r, "KVM_SET_CPUID2") : 0;
+	if (r < 0)
+		return err_sys(err, r, "KVM_SET_CPUID2");
+	/* For a snapshot. What KVM_GET_CPUID2 gives follows what the guest has done. */
+	vcpu->cpuid = malloc(sizeof(*table));
+	if (!vcpu->cpuid)
+		return err_sys(err, -ENOMEM, "CPUID");
+	*vcpu->cpuid = *table;
+	return 0;
 }
 
 /*

@@ -17,25 +17,10 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-
-struct vcpus {
-	struct bus *bus;
-	struct vcpu_events events;
-	enum cpu_nested nested;
-	struct vcpu_layout layout;
-	struct msr_filter msrs;
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	_Atomic bool run; /* vCPUs should be in KVM_RUN */
-	bool quit;	  /* threads should end; under lock */
-	uint32_t count;
-	struct vcpu vcpu[];
-};
 
 /* Its only purpose is to make KVM_RUN return. */
 static void kick_handler(int signal)
@@ -292,6 +277,8 @@ int vcpus_create(const struct vcpus_spec *spec, struct vcpus **ret, struct err *
 		free(vcpus);
 		return err_sys(err, -ENOMEM, "vCPUs");
 	}
+	vcpus->kvm_fd = spec->kvm_fd;
+	vcpus->vm_fd = spec->vm_fd;
 	vcpus->bus = spec->bus;
 	vcpus->events = spec->events;
 	pthread_mutex_init(&vcpus->lock, NULL);
@@ -329,6 +316,7 @@ void vcpus_destroy(struct vcpus *vcpus)
 		kvm_stats_close(vcpu->stats);
 		(void)close_fd(vcpu->fd);
 		vcpu_state_finish(&vcpu->power_on);
+		free(vcpu->cpuid);
 	}
 	pthread_cond_destroy(&vcpus->changed);
 	pthread_mutex_destroy(&vcpus->lock);

@@ -40,16 +40,25 @@ static void irqchip_set(struct irq_sink *sink, const struct irq_line *line, bool
 	pthread_mutex_unlock(&irqchip->lock);
 }
 
+static int chip_get(const struct irqchip *irqchip, size_t i, struct kvm_irqchip *ret, struct err *err)
+{
+	*ret = (struct kvm_irqchip){.chip_id = chip_ids[i]};
+	int r = kvm_call(irqchip->vm_fd, KVM_GET_IRQCHIP, ret);
+	return r < 0 ? err_sys(err, r, "KVM_GET_IRQCHIP: chip %zu", i) : 0;
+}
+
+static int pit_get(const struct irqchip *irqchip, struct kvm_pit_state2 *ret, struct err *err)
+{
+	int r = kvm_call(irqchip->vm_fd, KVM_GET_PIT2, ret);
+	return r < 0 ? err_sys(err, r, "KVM_GET_PIT2") : 0;
+}
+
 static int irqchip_remember(struct irqchip *irqchip, struct err *err)
 {
-	for (size_t i = 0; i < CHIPS; i++) {
-		irqchip->power_on[i].chip_id = chip_ids[i];
-		int r = kvm_call(irqchip->vm_fd, KVM_GET_IRQCHIP, &irqchip->power_on[i]);
-		if (r < 0)
-			return err_sys(err, r, "KVM_GET_IRQCHIP: chip %zu", i);
-	}
-	int r = kvm_call(irqchip->vm_fd, KVM_GET_PIT2, &irqchip->pit_power_on);
-	return r < 0 ? err_sys(err, r, "KVM_GET_PIT2") : 0;
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < CHIPS; i++)
+		r = chip_get(irqchip, i, &irqchip->power_on[i], err);
+	return r < 0 ? r : pit_get(irqchip, &irqchip->pit_power_on, err);
 }
 
 int irqchip_create(int vm_fd, struct irqchip **ret, struct err *err)
@@ -91,9 +100,9 @@ struct irq_sink *irqchip_sink(struct irqchip *irqchip)
 	return &irqchip->sink;
 }
 
-int irqchip_reset(struct irqchip *irqchip, struct err *err)
+/* All lines low, then the chips. The lock is held. */
+static int chips_put(struct irqchip *irqchip, struct kvm_irqchip chips[CHIPS], struct kvm_pit_state2 *pit)
 {
-	pthread_mutex_lock(&irqchip->lock);
 	int r = 0;
 	for (uint32_t gsi = 0; r >= 0 && gsi < IRQ_LINES; gsi++) {
 		struct kvm_irq_level low = {.irq = gsi};
@@ -101,9 +110,58 @@ int irqchip_reset(struct irqchip *irqchip, struct err *err)
 		r = kvm_call(irqchip->vm_fd, KVM_IRQ_LINE, &low);
 	}
 	for (size_t i = 0; r >= 0 && i < CHIPS; i++)
-		r = kvm_call(irqchip->vm_fd, KVM_SET_IRQCHIP, &irqchip->power_on[i]);
-	if (r >= 0)
-		r = kvm_call(irqchip->vm_fd, KVM_SET_PIT2, &irqchip->pit_power_on);
+		r = kvm_call(irqchip->vm_fd, KVM_SET_IRQCHIP, &chips[i]);
+	return r < 0 ? r : kvm_call(irqchip->vm_fd, KVM_SET_PIT2, pit);
+}
+
+int irqchip_reset(struct irqchip *irqchip, struct err *err)
+{
+	pthread_mutex_lock(&irqchip->lock);
+	int r = chips_put(irqchip, irqchip->power_on, &irqchip->pit_power_on);
 	pthread_mutex_unlock(&irqchip->lock);
 	return r < 0 ? err_sys(err, r, "reset of the interrupt chips") : 0;
+}
+
+static const struct state_field fields[] = {
+	STATE_ARRAY(struct irqchip_regs, pic_master),
+	STATE_ARRAY(struct irqchip_regs, pic_slave),
+	STATE_ARRAY(struct irqchip_regs, ioapic),
+	STATE_ARRAY(struct irqchip_regs, pit),
+};
+const struct state_table irqchip_state = STATE_TABLE("irqchip", struct irqchip_regs, fields);
+
+int irqchip_save(struct irqchip *irqchip, struct irqchip_regs *regs, struct err *err)
+{
+	struct kvm_irqchip chips[CHIPS];
+	struct kvm_pit_state2 pit = {0};
+	pthread_mutex_lock(&irqchip->lock);
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < CHIPS; i++)
+		r = chip_get(irqchip, i, &chips[i], err);
+	if (r == 0)
+		r = pit_get(irqchip, &pit, err);
+	pthread_mutex_unlock(&irqchip->lock);
+	if (r < 0)
+		return r;
+	memcpy(regs->pic_master, &chips[0].chip.pic, sizeof(regs->pic_master));
+	memcpy(regs->pic_slave, &chips[1].chip.pic, sizeof(regs->pic_slave));
+	memcpy(regs->ioapic, &chips[2].chip.ioapic, sizeof(regs->ioapic));
+	memcpy(regs->pit, &pit, sizeof(regs->pit));
+	return 0;
+}
+
+int irqchip_restore(struct irqchip *irqchip, const struct irqchip_regs *regs, struct err *err)
+{
+	struct kvm_irqchip chips[CHIPS] = {0};
+	struct kvm_pit_state2 pit;
+	for (size_t i = 0; i < CHIPS; i++)
+		chips[i].chip_id = chip_ids[i];
+	memcpy(&chips[0].chip.pic, regs->pic_master, sizeof(regs->pic_master));
+	memcpy(&chips[1].chip.pic, regs->pic_slave, sizeof(regs->pic_slave));
+	memcpy(&chips[2].chip.ioapic, regs->ioapic, sizeof(regs->ioapic));
+	memcpy(&pit, regs->pit, sizeof(regs->pit));
+	pthread_mutex_lock(&irqchip->lock);
+	int r = chips_put(irqchip, chips, &pit);
+	pthread_mutex_unlock(&irqchip->lock);
+	return r < 0 ? err_sys(err, r, "state of the interrupt chips") : 0;
 }

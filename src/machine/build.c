@@ -209,10 +209,12 @@ int machine_load(struct machine *machine, struct err *err)
 /* Each step needs those before it; machine_destroy goes through them backwards. */
 static int (*const build_steps[])(struct machine *machine, struct err *err) = {
 	build_signals,	  build_loop,  build_vm,      build_memory, build_irqchip,
-	build_io_threads, build_buses, build_devices, build_vcpus,  machine_load,
+	build_io_threads, build_buses, build_devices, build_vcpus,
 };
 
-int machine_create(const struct machine_config *config, struct machine **ret, struct err *err)
+static int machine_build(const struct machine_config *config,
+			 int (*last)(struct machine *machine, struct err *err), struct machine **ret,
+			 struct err *err)
 {
 	struct machine *machine = calloc(1, sizeof(*machine));
 	if (!machine)
@@ -222,15 +224,36 @@ int machine_create(const struct machine_config *config, struct machine **ret, st
 	machine->event_op.done = machine_on_event;
 	machine->signal_op.done = machine_on_signal;
 	pthread_mutex_init(&machine->lock, NULL);
-	for (size_t i = 0; i < ARRAY_LEN(build_steps); i++) {
-		int r = build_steps[i](machine, err);
-		if (r < 0) {
-			machine_destroy(machine);
-			return r;
-		}
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(build_steps); i++)
+		r = build_steps[i](machine, err);
+	if (r == 0)
+		r = last(machine, err);
+	if (r < 0) {
+		machine_destroy(machine);
+		return r;
 	}
 	*ret = machine;
 	return 0;
+}
+
+int machine_create(const struct machine_config *config, struct machine **ret, struct err *err)
+{
+	return machine_build(config, machine_load, ret, err);
+}
+
+/* At rest: a restored device would begin with what it finds in RAM, before the vCPUs are what they were. */
+static int await_state(struct machine *machine, struct err *err)
+{
+	(void)err;
+	machine_pause(machine, MACHINE_INMIGRATE);
+	machine->held = false;
+	return 0;
+}
+
+int machine_create_incoming(const struct machine_config *config, struct machine **ret, struct err *err)
+{
+	return machine_build(config, await_state, ret, err);
 }
 
 void machine_destroy(struct machine *machine)

@@ -46,6 +46,7 @@ struct machine {
 	enum machine_status status;
 	enum machine_cause cause; /* of the event that is acted on */
 	bool held;		  /* paused before machine_run */
+	bool at_rest;		  /* devices are quiesced */
 	struct machine_observer *observers;
 };
 
@@ -59,6 +60,10 @@ void machine_settle(struct machine *machine);
 /* The vCPUs run, if the machine does. Not when somebody left a note: what asked for it must not run on. */
 void machine_go(struct machine *machine);
 void machine_tell(struct machine *machine, enum machine_notice notice);
+
+/* Devices come to rest, and take up work again; nothing when they have (state.c). The vCPUs are parked. */
+void machine_quiesce_devices(struct machine *machine);
+void machine_resume_devices(struct machine *machine);
 
 /* What devices, vCPUs and the console ask for. Any thread. */
 void machine_request(void *owner, enum machine_request request, int exit_code);

@@ -71,8 +71,10 @@ void machine_go(struct machine *machine)
 	pthread_mutex_lock(&machine->lock);
 	bool has_event = machine->event != EVENT_NONE;
 	pthread_mutex_unlock(&machine->lock);
-	if (machine->status == MACHINE_RUNNING && !has_event)
-		vcpus_resume(machine->vcpus);
+	if (machine->status != MACHINE_RUNNING || has_event)
+		return;
+	machine_resume_devices(machine); /* what they took up while nobody ran is done first */
+	vcpus_resume(machine->vcpus);
 }
 
 bool machine_is_frozen(const struct machine *machine)
@@ -94,6 +96,7 @@ void machine_pause(struct machine *machine, enum machine_status status)
 	machine->held = true;
 	if (was_running)
 		vcpus_pause(machine->vcpus);
+	machine_quiesce_devices(machine); /* after the vCPUs, who would give them more to do */
 	machine->status = status;
 	if (was_running) {
 		machine_settle(machine);

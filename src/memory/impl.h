@@ -28,7 +28,8 @@ struct guest_memory {
 	uint8_t *host;
 	uint64_t size;
 	uint64_t page_bytes;
-	int vm_fd; /* borrowed; -1 before guest_memory_attach */
+	bool from_file; /* a private mapping of a file, see guest_memory_map_file */
+	int vm_fd;	/* borrowed; -1 before guest_memory_attach */
 	struct guest_region regions[GUEST_MEMORY_REGIONS];
 	size_t region_count;
 	struct guest_region

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 struct page_kind {
 	const char *name;
@@ -108,6 +109,26 @@ int guest_memory_create(const struct memory_config *config, struct guest_memory 
 	}
 	memory_lay_out(memory);
 	*ret = memory;
+	return 0;
+}
+
+int guest_memory_map_file(struct guest_memory *memory, int fd, struct err *err)
+{
+	struct stat st;
+	if (memory->fd >= 0 || memory->page_bytes != page_kinds[HUGEPAGES_OFF].bytes)
+		return err_set(err, -EOPNOTSUPP,
+			       "memory: %s cannot be a mapping of a file: restore without --lazy",
+			       memory->fd >= 0 ? "shared RAM" : "RAM of huge pages");
+	if (fstat(fd, &st) < 0)
+		return err_sys(err, -errno, "memory");
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != memory->size)
+		return err_set(err, -EINVAL, "memory: %lld bytes for RAM of %" PRIu64, (long long)st.st_size,
+			       memory->size);
+	if (mmap(memory->host, memory->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+		 fd, 0) == MAP_FAILED)
+		return err_sys(err, -errno, "memory: mapping the file");
+	(void)madvise(memory->host, memory->size, MADV_DONTDUMP);
+	memory->from_file = true;
 	return 0;
 }
 
@@ -254,6 +275,14 @@ int guest_memory_discard(struct guest_memory *memory, void *host, uint64_t len)
 	uint64_t first = (offset + page - 1) / page * page, end = (offset + len) / page * page;
 	if (first >= end)
 		return 0;
+	if (memory->from_file) {
+		/* Advice would bring back what the file has. */
+		void *zeros = mmap(memory->host + first, end - first, PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+		int mapped = zeros == MAP_FAILED ? -errno : 0;
+		guest_memory_mark(memory, memory->host + first, end - first);
+		return mapped;
+	}
 	/* MADV_REMOVE frees the pages of a memfd, for every process that maps it; DONTNEED those of anonymous
 	 * memory. */
 	int advice = memory->fd >= 0 ? MADV_REMOVE : MADV_DONTNEED;

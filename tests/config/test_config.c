@@ -220,6 +220,21 @@ START_TEST(print_and_parse_are_inverse)
 }
 END_TEST
 
+START_TEST(paths_are_printed_absolute)
+{
+	struct machine_config *config = parse_good(
+		"{\"name\": \"m\", \"boot\": {\"kernel\": \"tests/golden/config/good-everything.json\"}, "
+		"\"serial\": [{\"file\": \"logs/a\"}, {\"unix\": \"/run/b\"}]}");
+	char *text = config_print_in(config, "/folder");
+	ck_assert_ptr_nonnull(text);
+	ck_assert_ptr_nonnull(strstr(text, "\"/folder/logs/a\""));
+	ck_assert_ptr_nonnull(strstr(text, "\"/run/b\""));
+	ck_assert_ptr_nonnull(strstr(text, "\"/folder/tests/golden/config/good-everything.json\""));
+	config_free(config);
+	free(text);
+}
+END_TEST
+
 /* Cut anywhere, a config is refused with a position, and nothing beyond its end is read (ASan watches the
  * heap). */
 START_TEST(every_prefix_is_refused)
@@ -318,5 +333,6 @@ END_TEST
 
 TEST_MAIN("config", defaults_are_those_of_the_reference, every_value_arrives_in_its_field,
 	  the_processor_arrives_in_its_fields, numbers_are_exact, paths_are_resolved_beside_the_config,
-	  print_and_parse_are_inverse, every_prefix_is_refused, running_out_of_memory_anywhere_is_an_error,
-	  messages_are_one_printable_line, long_names_are_cut, free_takes_null)
+	  print_and_parse_are_inverse, paths_are_printed_absolute, every_prefix_is_refused,
+	  running_out_of_memory_anywhere_is_an_error, messages_are_one_printable_line, long_names_are_cut,
+	  free_takes_null)

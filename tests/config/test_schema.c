@@ -139,7 +139,7 @@ START_TEST(a_type_picks_the_keys_of_its_object)
 	ck_assert(!things.items[0].disk.readonly);
 	ck_assert_uint_eq(things.items[1].type, TYPE_NET);
 	ck_assert_uint_eq(things.items[1].net.queues, 4);
-	encoded = encode_object(&things_object, &things);
+	encoded = encode_object(&things_object, &things, NULL);
 	_cleanup_free_ char *text = cJSON_PrintUnformatted(encoded);
 	ck_assert_str_eq(text, "{\"devices\":[{\"path\":\"a\",\"readonly\":false,\"type\":\"disk\"},"
 			       "{\"queues\":4,\"type\":\"net\"}]}");

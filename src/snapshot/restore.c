@@ -1,0 +1,76 @@
+/* A machine out of a snapshot. First everything that can be refused is; only then is anything made. */
+#include "base/cleanup.h"
+#include "cpu/vcpu.h"
+#include "host/kvm.h"
+#include "memory/memory.h"
+#include "open.h"
+#include "ram.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+static int check_memory(const struct snapshot *snapshot, const struct machine_config *config, struct err *err)
+{
+	uint64_t bytes = snapshot->manifest.files[FILE_MEMORY].bytes;
+	if (bytes == config->memory.size_bytes)
+		return 0;
+	return err_set(err, -EINVAL, "memory.size: %" PRIu64 " bytes, %" PRIu64 " in the snapshot",
+		       config->memory.size_bytes, bytes);
+}
+
+static int check_host(const struct snapshot *snapshot, struct err *err)
+{
+	_cleanup_close_ int kvm_fd = kvm_open(err);
+	if (kvm_fd < 0)
+		return kvm_fd;
+	int r = vcpus_state_check(&snapshot->state, 0, kvm_fd, err);
+	return r < 0 ? err_prepend(err, "made on %s (%s, Linux %s)", snapshot->manifest.host.cpu,
+				   snapshot->manifest.host.vendor, snapshot->manifest.host.kernel)
+		     : 0;
+}
+
+int snapshot_check(const struct snapshot *snapshot, const struct machine_config *config, struct err *err)
+{
+	int r = check_memory(snapshot, config, err);
+	if (r == 0)
+		r = manifest_check_disks(&snapshot->manifest, config, err);
+	if (r == 0)
+		r = check_host(snapshot, err);
+	return r < 0 ? err_prepend(err, "%s", snapshot->path) : 0;
+}
+
+/* The lowest of the chain first, each then covers what is its own. */
+static int fill(const struct snapshot *snapshot, struct guest_memory *memory, bool lazy, struct err *err)
+{
+	int r = snapshot->base ? fill(snapshot->base, memory, lazy, err) : 0;
+	if (r < 0)
+		return r;
+	_cleanup_close_ int fd = snapshot_open_memory(snapshot, err);
+	if (fd < 0)
+		r = fd;
+	else if (lazy && !snapshot->base)
+		r = guest_memory_map_file(memory, fd, err);
+	else
+		r = ram_read(memory, fd, snapshot->pages, snapshot->manifest.files[FILE_MEMORY].crc32c, err);
+	return r < 0 ? err_prepend(err, "%s", snapshot->path) : 0;
+}
+
+int snapshot_restore(const struct snapshot *snapshot, const struct machine_config *config, bool lazy,
+		     struct machine **ret, struct err *err)
+{
+	struct machine *machine;
+	int r = snapshot_check(snapshot, config, err);
+	if (r == 0)
+		r = machine_create_incoming(config, &machine, err);
+	if (r < 0)
+		return r;
+	r = fill(snapshot, machine_memory(machine), lazy, err);
+	if (r == 0)
+		r = machine_load_state(machine, &snapshot->state, false, err);
+	if (r < 0) {
+		machine_destroy(machine);
+		return r;
+	}
+	*ret = machine;
+	return 0;
+}

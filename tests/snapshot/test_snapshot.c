@@ -1,0 +1,150 @@
+/* Snapshots of a guest in the middle of its work, and all ways back. */
+#include "rig.h"
+
+#define SMALL "\"memory\": {\"size\": \"64M\"}, "
+
+static void several_lives(bool lazy)
+{
+	struct rig rig;
+	rig_init(&rig, SMALL "\"devices\": [{\"type\": \"rng\"}, {\"type\": \"balloon\"}], ");
+	for (int i = 0; i < 3; i++) {
+		rig_run_for(&rig, 15);
+		rig_save(&rig, "snapshot");
+		rig_end_life(&rig);
+		rig_restore(&rig, "snapshot", lazy);
+		ck_assert_str_eq(machine_status_name(machine_status(rig.machine)), "inmigrate");
+	}
+	rig_run_to_end(&rig);
+	rig_end_life(&rig);
+	rig_check_sequence(&rig);
+	rig_finish(&rig);
+}
+
+START_TEST(the_sequence_goes_on)
+{
+	several_lives(false);
+}
+END_TEST
+
+START_TEST(lazily_too)
+{
+	several_lives(true);
+}
+END_TEST
+
+START_TEST(a_snapshot_does_not_disturb_the_machine)
+{
+	struct rig rig;
+	rig_init(&rig, SMALL);
+	for (int i = 0; i < 3; i++) {
+		rig_run_for(&rig, 10);
+		rig_save(&rig, "snapshot");
+	}
+	rig_run_to_end(&rig);
+	rig_end_life(&rig);
+	rig_check_sequence(&rig);
+	rig_finish(&rig);
+}
+END_TEST
+
+START_TEST(a_chain_restores_and_is_flattened)
+{
+	struct rig rig;
+	struct snapshot_base *first, *second, *third;
+	char dir[RIG_PATH_BYTES], out[RIG_PATH_BYTES];
+	rig_init(&rig, SMALL);
+	rig_run_for(&rig, 10);
+	ck_assert_msg(rig_try_save(&rig, "a", NULL, &first, &rig.err) == 0, "%s", rig.err.text);
+	rig_run_for(&rig, 10);
+	ck_assert_int_eq(snapshot_base_check(first, rig_path(&rig, "a", dir), &rig.err), 0);
+	ck_assert_msg(rig_try_save(&rig, "b", first, &second, &rig.err) == 0, "%s", rig.err.text);
+	snapshot_base_free(first);
+	rig_run_for(&rig, 10);
+	ck_assert_msg(rig_try_save(&rig, "c", second, &third, &rig.err) == 0, "%s", rig.err.text);
+	ck_assert_int_lt(snapshot_base_check(third, rig_path(&rig, "a", dir), &rig.err), 0);
+	rig.err = ERR_INIT;
+	snapshot_base_free(second);
+	snapshot_base_free(third);
+	rig_end_life(&rig);
+
+	struct rig clone = rig;
+	ck_assert_msg(snapshot_flatten(rig_path(&rig, "c", dir), rig_path(&rig, "flat", out), &rig.err) == 0,
+		      "%s", rig.err.text);
+	struct stat whole, top;
+	ck_assert_int_eq(stat(rig_path(&rig, "flat/memory", dir), &whole), 0);
+	ck_assert_int_eq(stat(rig_path(&rig, "c/memory", dir), &top), 0);
+	ck_assert_msg(top.st_blocks < whole.st_blocks, "%ld blocks of %ld", (long)top.st_blocks,
+		      (long)whole.st_blocks);
+	rig_restore(&rig, "c", false);
+	rig_run_to_end(&rig);
+	rig_end_life(&rig);
+	rig_check_sequence(&rig);
+
+	/* What it stood on is not needed any more; and again lazily, over a chain and alone. */
+	rig_restore(&clone, "c", true);
+	rig_run_to_end(&clone);
+	rig_end_life(&clone);
+	clone.life = 0;
+	rig_remove(rig_path(&rig, "a", dir));
+	ck_assert_int_lt(rig_try_restore(&clone, "c", false, &clone.err), 0);
+	ck_assert_ptr_nonnull(strstr(clone.err.text, "No such file"));
+	clone.err = ERR_INIT;
+	rig_restore(&clone, "flat", true);
+	rig_run_to_end(&clone);
+	rig_end_life(&clone);
+	rig_check_sequence(&clone);
+	rig_finish(&rig);
+}
+END_TEST
+
+/* Two machines out of one directory, both at once. */
+START_TEST(clones_run_side_by_side)
+{
+	struct rig rig, clone;
+	rig_init(&rig, SMALL);
+	rig_run_for(&rig, 10);
+	rig_save(&rig, "snapshot");
+	rig_end_life(&rig);
+	clone = rig;
+	clone.life = 5;
+	rig_restore(&rig, "snapshot", true);
+	rig_restore(&clone, "snapshot", true);
+	rig_run_for(&rig, 5);
+	rig_run_to_end(&clone);
+	rig_run_to_end(&rig);
+	rig_end_life(&clone);
+	rig_end_life(&rig);
+	rig_check_sequence(&rig);
+	rig_finish(&rig);
+}
+END_TEST
+
+START_TEST(what_cannot_be_lazy_says_so)
+{
+	struct rig rig;
+	rig_init(&rig, "\"memory\": {\"size\": \"64M\", \"shared\": true}, ");
+	rig_run_for(&rig, 5);
+	rig_save(&rig, "snapshot");
+	rig_end_life(&rig);
+	ck_assert_int_lt(rig_try_restore(&rig, "snapshot", true, &rig.err), 0);
+	ck_assert_ptr_nonnull(strstr(rig.err.text, "restore without --lazy"));
+	config_free(rig.config);
+	rig.err = ERR_INIT;
+	rig_restore(&rig, "snapshot", false);
+	rig_run_to_end(&rig);
+	rig_end_life(&rig);
+	rig_check_sequence(&rig);
+	rig_finish(&rig);
+}
+END_TEST
+
+int main(void)
+{
+	const TTest *const tests[] = {the_sequence_goes_on,
+				      lazily_too,
+				      a_snapshot_does_not_disturb_the_machine,
+				      a_chain_restores_and_is_flattened,
+				      clones_run_side_by_side,
+				      what_cannot_be_lazy_says_so};
+	return rig_has_kvm() ? harness_run("snapshot", tests, ARRAY_LEN(tests)) : TEST_SKIP;
+}
