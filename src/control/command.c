@@ -11,7 +11,7 @@
 #include <string.h>
 
 const struct command *const command_tables[] = {
-	commands_machine, commands_devices, commands_stats, commands_jobs, NULL,
+	commands_machine, commands_devices, commands_stats, commands_jobs, commands_snapshot, NULL,
 };
 
 /* ---- the tables ---- */

@@ -64,6 +64,7 @@ extern const struct command commands_machine[];
 extern const struct command commands_devices[];
 extern const struct command commands_stats[];
 extern const struct command commands_jobs[];
+extern const struct command commands_snapshot[];
 
 /* All of them; ends with NULL. */
 extern const struct command *const command_tables[];

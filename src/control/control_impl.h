@@ -27,6 +27,7 @@ struct control {
 	size_t client_count;
 	struct machine_observer observer;
 	struct job *jobs;
+	struct snapshot_base *snapshot_base; /* since which writes are remembered; NULL: none */
 	uint64_t balloon_said_ns;
 };
 

@@ -1,5 +1,6 @@
 /* The socket, who is let in, and what all are told. */
 #include "control_impl.h"
+#include "snapshot/snapshot.h"
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -155,6 +156,7 @@ void control_destroy(struct control *control)
 	(void)loop_release(control->loop, &control->again_op);
 	while (control->jobs)
 		control->jobs->finish(control->jobs);
+	snapshot_base_free(control->snapshot_base);
 	while (control->clients) {
 		client_flush(control->clients);
 		client_destroy(control->clients);

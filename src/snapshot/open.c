@@ -67,13 +67,12 @@ int snapshot_open_memory(const struct snapshot *snapshot, struct err *err)
 {
 	const char *name = manifest_file_names[FILE_MEMORY];
 	struct stat st;
-	_cleanup_close_ int fd =
-		openat(snapshot->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	_cleanup_close_ int fd = openat(snapshot->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_sys(err, -errno, "%s", name);
 	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != snapshot->manifest.files[FILE_MEMORY].bytes)
-		return err_set(err, -EINVAL, "%s: not a file of %" PRIu64 " bytes, as the manifest says", name,
-			       snapshot->manifest.files[FILE_MEMORY].bytes);
+		return err_set(err, -EINVAL, "%s: not a file of %" PRIu64 " bytes, as the manifest says",
+			       name, snapshot->manifest.files[FILE_MEMORY].bytes);
 	return take_fd(&fd);
 }
 
@@ -108,14 +107,16 @@ static int read_files(struct snapshot *snapshot, struct err *err)
 		r = read_checked(snapshot, FILE_CONFIG, CONFIG_BYTES_MAX, (void **)&snapshot->config,
 				 &snapshot->config_len, err);
 	if (r == 0)
-		r = read_checked(snapshot, FILE_STATE, STATE_FILE_BYTES_MAX, &snapshot->state_blob, &len, err);
+		r = read_checked(snapshot, FILE_STATE, STATE_FILE_BYTES_MAX, &snapshot->state_blob, &len,
+				 err);
 	if (r == 0)
 		r = state_file_open(snapshot->state_blob, len, &snapshot->state, err);
 	if (r == 0)
 		r = read_pages(snapshot, err);
 	if (r < 0)
 		return r;
-	int fd = snapshot_open_memory(snapshot, err); /* only to see that it is there and as long as it must be */
+	int fd = snapshot_open_memory(snapshot,
+				      err); /* only to see that it is there and as long as it must be */
 	if (fd < 0)
 		return fd;
 	(void)close_fd(fd);
@@ -187,7 +188,9 @@ int snapshot_open(const char *dir, struct snapshot **ret, struct err *err)
 int snapshot_config(const struct snapshot *snapshot, const char *const *set, size_t set_count,
 		    struct machine_config **ret, struct err *err)
 {
-	char name[4096];
-	(void)snprintf(name, sizeof(name), "%s/%s", snapshot->path, manifest_file_names[FILE_CONFIG]);
-	return config_parse(name, snapshot->config, snapshot->config_len, set, set_count, ret, err);
+	/* Its own paths are absolute; those of `set` are relative to where the operator stands. So no folder
+	 * in the name. */
+	int r = config_parse(manifest_file_names[FILE_CONFIG], snapshot->config, snapshot->config_len, set,
+			     set_count, ret, err);
+	return r < 0 ? err_prepend(err, "%s", snapshot->path) : 0;
 }
