@@ -205,12 +205,16 @@ void pci_function_save(struct pci_function *function, struct pci_regs *regs)
 {
 	pthread_mutex_lock(&function->lock);
 	*regs = function->regs;
+	regs->slot = (uint8_t)function->slot;
 	pthread_mutex_unlock(&function->lock);
 }
 
 /* What the guest cannot change must be as it is here: the same device, in the same machine. */
 static int config_check(const struct pci_function *function, const struct pci_regs *regs, struct err *err)
 {
+	if (regs->slot != function->slot)
+		return err_set(err, -EINVAL, "%s: was in slot %u, and is in %u here", function->spec.name,
+			       regs->slot, function->slot);
 	for (unsigned i = 0; i < PCI_CONFIG_BYTES; i++)
 		if ((regs->config[i] ^ function->image[i]) & ~function->writable[i])
 			return err_set(err, -EINVAL,

@@ -1,8 +1,8 @@
 /* A snapshot is worth nothing beside an image whose format still keeps a part of it in our memory. */
+#include "../devices.h"
 #include "base/cleanup.h"
 #include "blk.h"
 #include "devices/disk.h"
-#include "../devices.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -50,7 +50,7 @@ int disk_flush(struct device *device, struct err *err)
 	pthread_mutex_unlock(&flush.lock);
 	pthread_cond_destroy(&flush.changed);
 	pthread_mutex_destroy(&flush.lock);
-	return flush.res < 0 ? err_sys(err, flush.res, "%s: flushing %s", flush.blk->name,
-				       flush.blk->config->path)
-			     : 0;
+	return flush.res < 0
+		       ? err_sys(err, flush.res, "%s: flushing %s", flush.blk->name, flush.blk->config->path)
+		       : 0;
 }

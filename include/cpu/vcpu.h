@@ -84,8 +84,9 @@ enum vcpus_time {
 int vcpus_save(struct vcpus *vcpus, struct state_writer *writer, struct err *err);
 int vcpus_state_read(const struct vcpus *vcpus, const struct state_file *file, int node,
 		     struct vcpus_state **ret, struct err *err);
-/* Before there are vCPUs, by /dev/kvm alone: is this host of the right vendor, with the CPU features that the guest saw and
- * with nested state where it has some? Not all that vcpus_state_read finds, but what is cheap to know early. */
+/* Before there are vCPUs, by /dev/kvm alone: is this host of the right vendor, with the CPU features that the
+ * guest saw and with nested state where it has some? Not all that vcpus_state_read finds, but what is cheap
+ * to know early. */
 int vcpus_state_check(const struct state_file *file, int node, int kvm_fd, struct err *err);
 int vcpus_state_apply(struct vcpus *vcpus, struct vcpus_state *state, enum vcpus_time time, struct err *err);
 int vcpus_state_apply_clock(struct vcpus *vcpus, const struct vcpus_state *state, struct err *err);

@@ -15,8 +15,8 @@ int disk_resize(struct device *device, uint64_t bytes, struct err *err);
 uint64_t disk_size(struct device *device);
 
 /*
- * All that was written to the disk is in its image and on the host's storage: what the image's format keeps in our
- * memory, too. Waits for it; not on an I/O thread. Any other device than a disk: nothing.
+ * All that was written to the disk is in its image and on the host's storage: what the image's format keeps
+ * in our memory, too. Waits for it; not on an I/O thread. Any other device than a disk: nothing.
  */
 int disk_flush(struct device *device, struct err *err);
 

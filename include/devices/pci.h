@@ -126,10 +126,11 @@ struct pci_regs {
 	uint32_t msix_table[PCI_MSIX_DWORDS]; /* address, address high, data, control of each vector */
 	uint64_t msix_pending[PCI_MSIX_WORDS];
 	bool intx;
+	uint8_t slot; /* where the guest found it */
 };
 #define PCI_STATE_FIELDS(s, m)                                                                               \
 	STATE_ARRAY(s, m.config), STATE_ARRAY(s, m.msix_table), STATE_ARRAY(s, m.msix_pending),              \
-		STATE_FIELD(s, m.intx)
+		STATE_FIELD(s, m.intx), STATE_FIELD(s, m.slot)
 
 void pci_function_save(struct pci_function *function, struct pci_regs *regs);
 int pci_function_restore(struct pci_function *function, const struct pci_regs *regs, struct err *err);

@@ -42,9 +42,10 @@ struct snapshot_base;
 int snapshot_save_begin(struct machine *machine, const char *dir, struct snapshot_base *base,
 			struct snapshot_save **ret, struct err *err);
 /*
- * From now on what is written to RAM is remembered, for a snapshot on top of `save`. Between snapshot_save_begin and
- * machine_continue, on the machine's thread. Costs the guest a fault for each page that it writes first.
- * -EOPNOTSUPP: a vhost-user device writes without telling us. The base must go before the machine does.
+ * From now on what is written to RAM is remembered, for a snapshot on top of `save`. Between
+ * snapshot_save_begin and machine_continue, on the machine's thread. Costs the guest a fault for each page
+ * that it writes first. -EOPNOTSUPP: a vhost-user device writes without telling us. The base must go before
+ * the machine does.
  */
 int snapshot_base_create(struct machine *machine, const struct snapshot_save *save,
 			 struct snapshot_base **ret, struct err *err);

@@ -20,7 +20,8 @@ static int check_devices(const struct machine_config *config, struct err *err)
 	for (size_t i = 0; i < config->device_count; i++)
 		if (config->devices[i].type == DEVICE_VHOST_USER)
 			return err_set(err, -EOPNOTSUPP,
-				       "devices.%zu: a vhost-user device writes to RAM without telling us", i);
+				       "devices.%zu: a vhost-user device writes to RAM without telling us",
+				       i);
 	return 0;
 }
 

@@ -4,8 +4,8 @@
 
 #include "manifest.h"
 
-/* Sets the bits of pages written since the base was created, and names it in `manifest`. The base stays as good as
- * it was: a snapshot that fails can be tried again. */
+/* Sets the bits of pages written since the base was created, and names it in `manifest`. The base stays as
+ * good as it was: a snapshot that fails can be tried again. */
 int snapshot_base_take(struct snapshot_base *base, uint64_t *pages, struct manifest *manifest,
 		       struct err *err);
 

@@ -18,9 +18,9 @@ int write_all(int fd, const void *data, size_t len, uint64_t offset);
 int read_all(int fd, void *data, size_t len, uint64_t offset); /* -EIO: the file ends before */
 
 /*
- * A directory on its way: made as PATH.tmp-XXXXXX beside where it shall be, it takes that name at the end. What
- * was there before is exchanged in one step and then removed, so a kill at any moment leaves one or the other
- * whole (and perhaps a PATH.tmp-XXXXXX that nobody refers to).
+ * A directory on its way: made as PATH.tmp-XXXXXX beside where it shall be, it takes that name at the end.
+ * What was there before is exchanged in one step and then removed, so a kill at any moment leaves one or the
+ * other whole (and perhaps a PATH.tmp-XXXXXX that nobody refers to).
  */
 struct new_dir {
 	char *path, *temporary;

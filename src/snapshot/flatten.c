@@ -86,7 +86,8 @@ static int flatten_memory(const struct snapshot *snapshot, int dir_fd, uint32_t 
 	}
 	for (size_t i = 0; r == 0 && i < chain.count; i++)
 		if (chain.layers[i].crc != chain.layers[i].snapshot->manifest.files[FILE_MEMORY].crc32c)
-			r = err_set(err, -EINVAL, "%s: memory: damaged: crc32c is %08x, the manifest says %08x",
+			r = err_set(err, -EINVAL,
+				    "%s: memory: damaged: crc32c is %08x, the manifest says %08x",
 				    chain.layers[i].snapshot->path, chain.layers[i].crc,
 				    chain.layers[i].snapshot->manifest.files[FILE_MEMORY].crc32c);
 	if (r == 0 && fsync(out) < 0)

@@ -156,7 +156,8 @@ static uint64_t next_data(int fd, uint64_t offset, uint64_t end)
 static uint64_t next_hole(int fd, uint64_t offset, uint64_t end)
 {
 	off_t hole = lseek(fd, (off_t)offset, SEEK_HOLE);
-	uint64_t at = hole < 0 ? end : ((uint64_t)hole + RAM_PAGE_BYTES - 1) / RAM_PAGE_BYTES * RAM_PAGE_BYTES;
+	uint64_t at =
+		hole < 0 ? end : ((uint64_t)hole + RAM_PAGE_BYTES - 1) / RAM_PAGE_BYTES * RAM_PAGE_BYTES;
 	return at > offset && at < end ? at : end;
 }
 

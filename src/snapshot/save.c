@@ -1,7 +1,7 @@
 /* Making a snapshot: snapshot/snapshot.h has the files and the order in which they appear. */
+#include "base.h"
 #include "base/cleanup.h"
 #include "base/crc32c.h"
-#include "base.h"
 #include "devices/disk.h"
 #include "files.h"
 #include "manifest.h"
@@ -54,14 +54,14 @@ static int take_pages(struct snapshot_save *save, struct snapshot_base *base, st
 {
 	if (!base)
 		return 0;
-	save->pages = calloc(ram_bitmap_words(ram_bytes(machine_memory(save->machine))), sizeof(*save->pages));
+	save->pages =
+		calloc(ram_bitmap_words(ram_bytes(machine_memory(save->machine))), sizeof(*save->pages));
 	if (!save->pages)
 		return err_sys(err, -ENOMEM, "pages");
 	return snapshot_base_take(base, save->pages, &save->manifest, err);
 }
 
-static int begin(struct snapshot_save *save, const char *dir, struct snapshot_base *base,
-		 struct err *err)
+static int begin(struct snapshot_save *save, const char *dir, struct snapshot_base *base, struct err *err)
 {
 	int r = new_dir_create(&save->dir, dir, err);
 	if (r == 0)
@@ -108,8 +108,7 @@ static int write_ram(struct snapshot_save *save, struct err *err)
 {
 	const struct guest_memory *memory = machine_memory(save->machine);
 	const char *name = manifest_file_names[FILE_MEMORY];
-	_cleanup_close_ int fd =
-		openat(save->dir.fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	_cleanup_close_ int fd = openat(save->dir.fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_sys(err, -errno, "%s", name);
 	save->manifest.files[FILE_MEMORY].present = true;
