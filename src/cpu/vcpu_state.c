@@ -233,6 +233,24 @@ int vcpu_state_put(struct vcpu_state *state, const struct vcpu_layout *layout, i
 	return 0;
 }
 
+int vcpu_state_get_as(struct vcpu_state *state, const struct vcpu_layout *layout, int vcpu_fd,
+		      const size_t *positions, struct err *err)
+{
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(get_order); i++)
+		r = parts[get_order[positions[i]]].get(state, layout, vcpu_fd, err);
+	return r;
+}
+
+int vcpu_state_put_as(struct vcpu_state *state, const struct vcpu_layout *layout, int vcpu_fd,
+		      const size_t *positions, struct err *err)
+{
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(put_order); i++)
+		r = parts[put_order[positions[i]]].put(state, layout, vcpu_fd, err);
+	return r;
+}
+
 int vcpu_state_leave_nested(struct vcpu_state *power_on, const struct vcpu_layout *layout, int vcpu_fd,
 			    struct err *err)
 {

@@ -56,6 +56,13 @@ int vcpu_state_put(struct vcpu_state *state, const struct vcpu_layout *layout, i
 int vcpu_state_leave_nested(struct vcpu_state *power_on, const struct vcpu_layout *layout, int vcpu_fd,
 			    struct err *err);
 
+/* For tests: the same in another order, `positions` being one of the table's positions for each of its rows.
+ */
+int vcpu_state_get_as(struct vcpu_state *state, const struct vcpu_layout *layout, int vcpu_fd,
+		      const size_t *positions, struct err *err);
+int vcpu_state_put_as(struct vcpu_state *state, const struct vcpu_layout *layout, int vcpu_fd,
+		      const size_t *positions, struct err *err);
+
 /* For tests and docs: the orders as names, and the reason for a part's place. NULL past the end. */
 const char *vcpu_state_get_name(size_t position);
 const char *vcpu_state_put_name(size_t position);
