@@ -116,8 +116,7 @@ int guest_memory_map_file(struct guest_memory *memory, int fd, struct err *err)
 {
 	struct stat st;
 	if (memory->fd >= 0 || memory->page_bytes != page_kinds[HUGEPAGES_OFF].bytes)
-		return err_set(err, -EOPNOTSUPP,
-			       "memory: %s cannot be a mapping of a file: restore without --lazy",
+		return err_set(err, -EOPNOTSUPP, "memory: %s cannot be a mapping of a file",
 			       memory->fd >= 0 ? "shared RAM" : "RAM of huge pages");
 	if (fstat(fd, &st) < 0)
 		return err_sys(err, -errno, "memory");

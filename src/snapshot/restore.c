@@ -1,5 +1,6 @@
 /* A machine out of a snapshot. First everything that can be refused is; only then is anything made. */
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "cpu/vcpu.h"
 #include "host/kvm.h"
 #include "memory/memory.h"
@@ -39,6 +40,17 @@ int snapshot_check(const struct snapshot *snapshot, const struct machine_config 
 	return r < 0 ? err_prepend(err, "%s", snapshot->path) : 0;
 }
 
+/* What cannot be mapped is read: slower, and otherwise the same. */
+static int fill_lazily(const struct snapshot *snapshot, struct guest_memory *memory, int fd, struct err *err)
+{
+	struct err why = ERR_INIT;
+	int r = guest_memory_map_file(memory, fd, &why);
+	if (r != -EOPNOTSUPP)
+		return r < 0 ? err_set(err, r, "%s", why.text) : 0;
+	log_warn("restore: %s: all of it is read now", why.text);
+	return ram_read(memory, fd, NULL, snapshot->manifest.files[FILE_MEMORY].crc32c, err);
+}
+
 /* The lowest of the chain first, each then covers what is its own. */
 static int fill(const struct snapshot *snapshot, struct guest_memory *memory, bool lazy, struct err *err)
 {
@@ -49,7 +61,7 @@ static int fill(const struct snapshot *snapshot, struct guest_memory *memory, bo
 	if (fd < 0)
 		r = fd;
 	else if (lazy && !snapshot->base)
-		r = guest_memory_map_file(memory, fd, err);
+		r = fill_lazily(snapshot, memory, fd, err);
 	else
 		r = ram_read(memory, fd, snapshot->pages, snapshot->manifest.files[FILE_MEMORY].crc32c, err);
 	return r < 0 ? err_prepend(err, "%s", snapshot->path) : 0;
