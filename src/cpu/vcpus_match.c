@@ -139,19 +139,14 @@ int vcpu_match_nested(const struct kvm_nested_state *saved, size_t bytes, uint32
 	return 0;
 }
 
-/* KVM's table begins with the count. */
-struct cpuid_buffer {
-	struct kvm_cpuid2 head;
-	struct kvm_cpuid_entry2 entries[CPUID_ENTRIES_MAX];
-};
-
 int vcpu_put_cpuid(const struct vcpu *vcpu, const struct cpuid_table *table, struct err *err)
 {
-	_cleanup_free_ struct cpuid_buffer *buffer = calloc(1, sizeof(*buffer));
-	if (!buffer)
+	_cleanup_free_ struct kvm_cpuid2 *cpuid =
+		calloc(1, sizeof(*cpuid) + table->count * sizeof(cpuid->entries[0]));
+	if (!cpuid)
 		return err_sys(err, -ENOMEM, "KVM_SET_CPUID2");
-	buffer->head.nent = table->count;
-	memcpy(buffer->head.entries, table->entries, table->count * sizeof(table->entries[0]));
-	int r = kvm_call(vcpu->fd, KVM_SET_CPUID2, buffer);
+	cpuid->nent = table->count;
+	memcpy(cpuid->entries, table->entries, table->count * sizeof(cpuid->entries[0]));
+	int r = kvm_call(vcpu->fd, KVM_SET_CPUID2, cpuid);
 	return r < 0 ? err_sys(err, r, "KVM_SET_CPUID2: the saved table") : 0;
 }
