@@ -190,12 +190,34 @@ static uint64_t offered_besides(const struct cpu_host *host, enum feature_word w
 	return 0;
 }
 
+/*
+ * Features whose registers XCR0 turns on: without the component the instructions are there and fault. KVM
+ * shows AMX in leaf 7 also to a process that may not give its tiles away.
+ */
+static uint64_t without_component(const struct cpu_host *host, enum feature_word word)
+{
+	static const struct {
+		uint16_t feature;
+		uint32_t xcr0;
+	} registers[] = {
+		{F_AVX, 0x4}, {F_MPX, 0x18}, {F_AVX512F, 0xe0}, {F_PKU, 0x200}, {F_AMX_TILE, 0x60000},
+	};
+	const struct kvm_cpuid_entry2 *leaf = cpuid_entry(&host->cpuid, 0xd, 0);
+	uint64_t bits = 0;
+	for (size_t i = 0; leaf && i < ARRAY_LEN(registers); i++)
+		if (feature_rows[registers[i].feature].word == word &&
+		    (leaf->eax & registers[i].xcr0) != registers[i].xcr0)
+			bits |= feature_mask((enum feature_id)registers[i].feature);
+	return bits;
+}
+
 uint64_t feature_offered(const struct cpu_host *host, enum feature_word word)
 {
 	const struct feature_word_info *info = &feature_words[word];
 	uint64_t value;
 	if (info->kind == WORD_CPUID)
-		return feature_cpuid_get(&host->cpuid, info) | offered_besides(host, word);
+		return (feature_cpuid_get(&host->cpuid, info) | offered_besides(host, word)) &
+		       ~without_component(host, word);
 	(void)feature_msr(host, info->msr, &value);
 	if (info->kind == WORD_MSR)
 		return value;

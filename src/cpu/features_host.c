@@ -4,11 +4,14 @@
 #include "host/kvm.h"
 #include "vcpu_msrs.h"
 
+#include <asm/prctl.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 /* KVM_GET_SUPPORTED_HV_CPUID of /dev/kvm (api.rst 4.118; there since 5.11, shows the enlightened VMCS). */
 static int host_hyperv(int kvm_fd, struct cpuid_table *ret, struct err *err)
@@ -62,6 +65,21 @@ static int host_msrs(int kvm_fd, struct cpu_host *ret, struct err *err)
 	return 0;
 }
 
+/*
+ * AMX's tile data is offered only to a process that has asked for the permission to give it to guests (the
+ * kernel's Documentation/arch/x86/xstate.rst), and asking counts only before the first vCPU. A host that
+ * refuses offers no AMX, and says so in leaf 0xD.
+ */
+static void host_ask_for_tiles(int kvm_fd)
+{
+	enum { XFEATURE_XTILE_DATA = 18 };
+	uint64_t xcr0 = 0;
+	struct kvm_device_attr attr = {.attr = KVM_X86_XCOMP_GUEST_SUPP, .addr = (uintptr_t)&xcr0};
+	if (kvm_capability(kvm_fd, KVM_CAP_SYS_ATTRIBUTES) > 0 &&
+	    kvm_call(kvm_fd, KVM_GET_DEVICE_ATTR, &attr) == 0 && xcr0 >> XFEATURE_XTILE_DATA & 1)
+		(void)syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_GUEST_PERM, XFEATURE_XTILE_DATA);
+}
+
 int cpu_host_read_quick(int kvm_fd, struct cpu_host *ret, struct err *err)
 {
 	struct utsname uts;
@@ -73,6 +91,7 @@ int cpu_host_read_quick(int kvm_fd, struct cpu_host *ret, struct err *err)
 	ret->tsc_deadline = kvm_capability(kvm_fd, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	ret->tsc_control = kvm_capability(kvm_fd, KVM_CAP_TSC_CONTROL) > 0;
 	ret->enlightened_vmcs = kvm_capability(kvm_fd, KVM_CAP_HYPERV_ENLIGHTENED_VMCS) > 0;
+	host_ask_for_tiles(kvm_fd);
 	int r = cpuid_supported(kvm_fd, &ret->cpuid, err);
 	if (r == 0)
 		r = host_hyperv(kvm_fd, &ret->hyperv, err);

@@ -321,6 +321,38 @@ START_TEST(every_result_is_a_fixed_point)
 }
 END_TEST
 
+/* What KVM says to a process that may not give AMX's tiles to guests, and to one that may. */
+START_TEST(registers_without_their_component)
+{
+	static const struct cpu_config nothing_asked;
+	struct cpu_host *host = host_intel(true);
+	host_entry(&host->cpuid, 0, 0)->eax = 0x1e;
+	host_entry(&host->cpuid, 7, 0)->edx |= 1U << 24 | 1U << 25 | 1U << 22;
+	host_entry(&host->cpuid, 0xd, 1)->eax |= 1U << 4;
+	host_leaf(host, 0xd, 17, 64, 0xac0, 2, 0);
+	host_leaf(host, 0xd, 18, 8192, 0xb00, 6, 0);
+	host_leaf(host, 0x1d, 0, 1, 0, 0, 0);
+	host_leaf(host, 0x1d, 1, 0x04002000, 0x00080040, 0x10, 0);
+	host_leaf(host, 0x1e, 0, 0, 0x4010, 0, 0);
+	resolve(host, &nothing_asked, NESTED_AUTO);
+	ck_assert_int_eq(fate("amx-tile"), CPU_NOT_OFFERED);
+	ck_assert_int_eq(fate("amx-int8"), CPU_NEEDS);
+	ck_assert_ptr_null(host_entry(&got.model.cpuid, 0x1d, 1));
+	ck_assert_uint_eq(leaf(0x1e, 0)->ebx, 0);
+	ck_assert_uint_eq(leaf(0xd, 0)->ecx, 0xa88);
+	host_entry(&host->cpuid, 0xd, 0)->eax |= 0x60000;
+	resolve(host, &nothing_asked, NESTED_AUTO);
+	ck_assert_int_eq(fate("amx-int8"), CPU_GIVEN);
+	ck_assert_uint_eq(leaf(0x1d, 1)->ebx, 0x00080040);
+	ck_assert_uint_eq(leaf(0xd, 0)->ecx, 0xb00 + 8192);
+	ck_assert_uint_eq(leaf(0xd, 18)->ecx, 6);
+	WITHOUT(host, "xfd");
+	ck_assert_int_eq(fate("amx-tile"), CPU_NEEDS);
+	ck_assert_ptr_null(host_entry(&got.model.cpuid, 0xd, 18));
+	free(host);
+}
+END_TEST
+
 START_TEST(a_hint_only_when_asked_for)
 {
 	struct cpu_host *host = host_amd(true);
@@ -337,4 +369,4 @@ END_TEST
 TEST_MAIN("features", host_gets_what_kvm_offers, ept_takes_what_stands_on_it,
 	  a_default1_control_without_choice_is_1, a_control_that_kvm_fixes_stays, nested_off_leaves_nothing,
 	  xsave_follows, amd_repeats_leaf_1, required_or_refused, nested_of_the_wrong_vendor,
-	  every_result_is_a_fixed_point, a_hint_only_when_asked_for)
+	  every_result_is_a_fixed_point, registers_without_their_component, a_hint_only_when_asked_for)
