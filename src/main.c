@@ -17,6 +17,7 @@ static const struct command commands[] = {
 	{"snapshot", cli_snapshot, "what can be done with snapshots on disk"},
 	{"check", cli_check, "validate a config file, without a host"},
 	{"ctl", cli_ctl, "ask or tell a running machine something, over its control socket"},
+	{"inspect", cli_inspect, "what the vCPUs of a snapshot were doing, L2 included"},
 	{"doctor", cli_doctor, "can this host nest, and if not, what do I type?"},
 	{"cpu", cli_cpu, "which processor features there are, here, elsewhere and in a guest"},
 };

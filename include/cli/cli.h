@@ -13,6 +13,7 @@ int cli_restore(int argc, char **argv);
 int cli_snapshot(int argc, char **argv);
 int cli_check(int argc, char **argv);
 int cli_ctl(int argc, char **argv);
+int cli_inspect(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_cpu(int argc, char **argv);
 

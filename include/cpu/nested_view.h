@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "cpu/cpuid.h"
+#include "state/file.h"
 
 #include <linux/kvm.h>
 #include <stdbool.h>
@@ -63,5 +64,11 @@ int nested_view_init(const struct nested_source *source, struct nested_view *ret
  */
 char *nested_view_text(const struct nested_view *view);
 char *nested_view_json(const struct nested_view *view);
+
+/*
+ * All vCPUs of a saved state (nodes /vcpus/vcpuN, see cpu/vcpu.h): views as text one after the other, or as a
+ * JSON array. *ret is to be freed. -EINVAL names the node and what is wrong with it.
+ */
+int nested_report(const struct state_file *file, bool json, char **ret, struct err *err);
 
 #endif

@@ -129,6 +129,9 @@ void machine_log_stats(struct machine *machine);
  *the time since the save, as for one that moved; false: they stood still.
  */
 int machine_save_state(struct machine *machine, struct state_writer *writer, struct err *err);
+/* The vCPUs' nodes of it alone, in any status, for those who look on: vCPUs that run stop for it, unnoticed
+ * by observers. */
+int machine_save_vcpus(struct machine *machine, struct state_writer *writer, struct err *err);
 int machine_load_state(struct machine *machine, const struct state_file *file, bool went_on, struct err *err);
 
 /* Parts, borrowed, for the floors above. */

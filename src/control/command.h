@@ -65,6 +65,7 @@ extern const struct command commands_devices[];
 extern const struct command commands_stats[];
 extern const struct command commands_jobs[];
 extern const struct command commands_snapshot[];
+extern const struct command commands_nested[];
 
 /* All of them; ends with NULL. */
 extern const struct command *const command_tables[];

@@ -101,6 +101,17 @@ int machine_save_state(struct machine *machine, struct state_writer *writer, str
 	return r < 0 ? r : save_devices(machine, writer, err);
 }
 
+int machine_save_vcpus(struct machine *machine, struct state_writer *writer, struct err *err)
+{
+	bool runs = machine->status == MACHINE_RUNNING;
+	if (runs)
+		vcpus_pause(machine->vcpus);
+	int r = vcpus_save(machine->vcpus, writer, err);
+	if (runs)
+		machine_go(machine); /* which knows of a reset that waits */
+	return r;
+}
+
 /* ---- load ---- */
 
 enum { ROOT_NODES = 5 }; /* vcpus, clock, irqchip, pci-host, devices */
