@@ -58,7 +58,7 @@ vmm_start() {
 await() { # N TEXT
     while [ "$(grep -c "$2" console)" -lt "$1" ]; do
         kill -0 "$vmm_pid" 2>/dev/null || { say "aerie is gone, and \"$2\" did not come $1 times" && return 1; }
-        sleep 0.2
+        sleep "${pause:-0.2}"
     done
 }
 
@@ -68,4 +68,38 @@ vmm_wait() {
     exec 3>&-
     sed 's/^/| /' console
     cat ended
+}
+
+# A machine with a control socket that is saved, lost and brought back. What it says before and after makes one ./console.
+machine_start() { # CONFIG OPTION...
+    say "starts with a control socket: aerie run $*"
+    began=$(clock)
+    saves=0
+    rm -f input console && mkfifo input && : >console
+    aerie run --control control "$@" <input >>console &
+    vmm_pid=$!
+    exec 3>input
+    until [ -S control ]; do sleep 0.1; done
+}
+
+# The machine stays paused after it has been saved, so that what is on its disks is what it knows of them. Then aerie dies
+# without having a say in it. $levels: who ran on each vCPU (L1 or L2); $rips: where each running L2 was.
+crash_and_restore() { # WHAT OPTION...
+    what=$1
+    shift
+    saves=$((saves + 1))
+    aerie ctl control snapshot-save "dir=save-$saves" >ctl.out || say "saving failed ($what)"
+    kill -9 "$vmm_pid"
+    wait "$vmm_pid" 2>/dev/null
+    aerie inspect "save-$saves" >view || say "inspecting failed ($what)"
+    levels=$(sed -n 's/^runs *//p' view | tr '\n' ' ')
+    rips=$(awk '/^runs/ { runs = $2 } /^  rip/ { if (runs == "L2") print $2 }' view)
+    rm -f control
+    aerie restore "save-$saves" --control control "$@" <input >>console &
+    vmm_pid=$!
+    until [ -S control ]; do
+        kill -0 "$vmm_pid" 2>/dev/null || { say "restoring failed ($what)" && return 1; }
+        sleep 0.1
+    done
+    rm -rf "save-$((saves - 1))" # its successor's memory is the one that is mapped now
 }

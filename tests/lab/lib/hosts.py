@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 
-from images import CannotRun, HERE, debian_disk, guest_files, initramfs, kernel, probe, read
+from images import CannotRun, HERE, debian_disk, guest_files, initramfs, kernel, program, read
 
 # What every kernel gets: no speculation work-arounds (they cost an emulator dearly and protect nothing here), one address
 # layout in every run, and a panic that ends the machine at once instead of hanging it.
@@ -35,7 +35,7 @@ class Svm:
         need("/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/linuxboot_dma.bin", "/bin/busybox")
         self.emulator = emulator("qemu")
         self.kernel = kernel()
-        probe()
+        program("probe")
 
     def command(self, scenario, folder):
         with open(f"{folder}/l0.cpio", "wb") as file:
@@ -63,7 +63,7 @@ class Vmx:
         need("/usr/share/bochs/BIOS-bochs-latest", "/usr/share/vgabios/vgabios.bin", "/usr/lib/grub/i386-pc", "/bin/busybox")
         self.emulator = emulator("bochs")
         self.kernel = kernel()
-        probe()
+        program("probe")
 
     def command(self, scenario, folder):
         self.make_iso(scenario, folder)
@@ -107,18 +107,20 @@ class Native:
         self.kvm_module = f"{module} nested=1"
         need("/bin/busybox")
         self.kernel = kernel()
-        probe()
+        program("probe")
 
     def command(self, scenario, folder):
         os.makedirs(f"{folder}/bin")
         for path, (mode, data) in guest_files(scenario, "l1", self).items():
             with open(f"{folder}/{path}", "wb") as file:
                 file.write(data)
-        os.symlink(probe(), f"{folder}/bin/probe")
+        for name in scenario.programs:
+            os.symlink(program(name), f"{folder}/bin/{name}")
         os.symlink(os.path.abspath(os.environ.get("AERIE_BIN") or f"{HERE}/../../build-static/aerie"), f"{folder}/bin/aerie")
         shutil.copy(f"{HERE}/guest/lab.sh", folder)
         with open(f"{folder}/lab.env", "w") as file:
             file.write(f"LEVEL=L0 HOST=native KVM_MODULE='{self.kvm_module}'\n")
+            file.writelines(f"{name}='{value}'\n" for name, value in scenario.environment.items())
         # L0 is up already, and its KVM and its memory are the operator's: two of the lab's words mean nothing here.
         script = ('exec >serial.log 2>&1; PATH=$PWD/bin:$PATH; . ./lab.sh; load_kvm() { :; }; hugepages() { :; }; '
                   f'introduce 0; . {scenario.path}/l0.sh; say end')

@@ -49,10 +49,10 @@ def kernel():
     return subprocess.run([f"{HERE}/kernel", suite], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
-def probe():
-    """The guest's helper program, built once for each text of its source."""
-    source = f"{HERE}/guest/probe.c"
-    binary = f"{CACHE}/probe-{hashlib.sha256(read(source)).hexdigest()[:12]}"
+def program(name):
+    """A helper program of the guests, built once for each text of its source."""
+    source = f"{HERE}/guest/{name}.c"
+    binary = f"{CACHE}/{name}-{hashlib.sha256(read(source)).hexdigest()[:12]}"
     if not os.path.exists(binary):
         subprocess.run(["cc", "-O2", "-static", "-s", "-o", f"{binary}.{os.getpid()}", source], check=True)
         os.rename(f"{binary}.{os.getpid()}", binary)
@@ -118,13 +118,14 @@ def debian_disk():
 def initramfs(scenario, level, host):
     """The whole world of one level, the levels above it nested inside."""
     env = f"LEVEL={level.upper()} HOST={host.name} KVM_MODULE='{host.kvm_module}' MODULES='{' '.join(scenario.modules)}'\n"
+    env += "".join(f"{name}='{value}'\n" for name, value in scenario.environment.items())
     tree = {
         "init": (0o755, read(HERE, "guest/init")),
         "lab.sh": (0o644, read(HERE, "guest/lab.sh")),
         "lab.env": (0o644, env.encode()),
         "run.sh": (0o644, read(scenario.path, f"{level}.sh")),
-        "bin/probe": (0o755, read(probe())),
     }
+    tree.update({f"bin/{name}": (0o755, read(program(name))) for name in scenario.programs})
     tree.update({os.path.basename(path): (0o755, read(path)) for path in glob.glob(f"{scenario.path}/{level}-*.sh")})
     tree.update(busybox())
     above = f"l{int(level[1]) + 1}"

@@ -21,6 +21,10 @@ class Scenario:
         self.about = facts["about"]
         self.limits = dict(item.split() for item in facts["seconds"].split(","))  # host -> hard limit
         self.modules = facts.get("modules", "").split()  # further kernel modules, at every level
+        self.programs = ["probe"] + facts.get("programs", "").split()  # of guest/, at every level
+        # NAME=VALUE for the scripts of every level; the lab's own environment may say otherwise.
+        self.environment = dict(item.split("=", 1) for item in facts.get("environment", "").split())
+        self.environment = {name: os.environ.get(name, value) for name, value in self.environment.items()}
         self.disk = facts.get("disk", "")  # "debian": L0 has it as /dev/vda; what is written there is lost at the end
         self.aerie_in_last = facts.getboolean("aerie in last level", False)
         self.kvm_in_last = facts.getboolean("kvm in last level", False)

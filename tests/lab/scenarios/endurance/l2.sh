@@ -1,0 +1,2 @@
+load_modules
+count run /dev/vda $((CYCLES * 8)) 1

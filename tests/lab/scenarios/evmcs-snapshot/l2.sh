@@ -1,0 +1,1 @@
+../snapshot/l2.sh

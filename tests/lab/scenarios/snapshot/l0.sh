@@ -1,0 +1,51 @@
+load_kvm
+hugepages 160
+truncate -s 1M disk.img
+pause=0.02 # between two looks at the console: L2 takes a few milliseconds for a step
+
+# Two vCPUs in L1, where the emulator is fast enough for it.
+cpus=1
+[ "$HOST" = svm ] && cpus=2
+
+machine_start l1.json --set cpus.count=$cpus
+await 1 'L1 idles'
+crash_and_restore idle
+say "survived: L1 idle"
+
+# L2's kernel boots: L1's aerie has set it up and is busy with its exits.
+echo count >&3
+await 1 'L1 starts: aerie'
+sleep 1
+crash_and_restore starting --lazy
+say "survived: L2 being started, $levels"
+
+await 1 'L2 text'
+await 1 'COUNT 3 '
+text=$(sed -n 's/.*L2 text \([0-9a-f]*-[0-9a-f]*\).*/\1/p' console)
+text_start=$((0x80000000 + 0x${text%-*})) # nokaslr: the text is mapped 0xffffffff80000000 above where it lies
+text_end=$((0x80000000 + 0x${text#*-}))
+
+# Until both have been met: L2 with its own code running, and L1 that handles an exit of L2.
+for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+    counted=$(grep -c COUNT console)
+    [ $((i % 2)) = 0 ] && lazy=--lazy || lazy=
+    crash_and_restore counting $lazy
+    case $levels in *L2*) met_l2=yes ;; esac
+    case $levels in *L2*) ;; *) met_l1=yes ;; esac
+    grep -q '^  enlightened *yes' view && enlightened=yes
+    for rip in $rips; do
+        low=0x${rip#0xffffffff}
+        [ ${#low} = 10 ] && [ $((low)) -ge $text_start ] && [ $((low)) -lt $text_end ] && met_text=$rip
+    done
+    await $((counted + 2)) COUNT
+    [ "$met_l1$met_l2" = yesyes ] && say "enlightened: ${enlightened:-no}"
+[ -n "$met_text" ] && [ $i -ge 4 ] && break
+done
+say "survived: L2 counting, $i times"
+say "met L2 running: ${met_l2:-no}, L1 handling an exit: ${met_l1:-no}"
+say "enlightened: ${enlightened:-no}"
+[ -n "$met_text" ] && say "L2's RIP $met_text is in its kernel's text"
+
+vmm_wait
+say "$(count check "$STEPS" <console)"
+say "$(count check-disk disk.img "$STEPS")"
