@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -189,9 +190,45 @@ static bool machine_act(struct machine *machine, int *ret_exit_code, int *ret_er
 	return *ret_error == 0 && event != EVENT_END;
 }
 
+struct register_wish {
+	struct loop *loop;
+	const struct iovec *regions;
+	unsigned count;
+};
+
+static int register_memory_here(void *arg)
+{
+	const struct register_wish *wish = arg;
+	return loop_register_memory(wish->loop, wish->regions, wish->count);
+}
+
+/*
+ * The I/O threads' rings find pages faster when they know all of RAM beforehand. That pins all of it, so it
+ * is done only where the operator wants all of it to be there anyway, and nobody gives pages back (a
+ * balloon). Not before the machine runs: a restore may put other pages in their place.
+ */
+static void register_memory(struct machine *machine)
+{
+	const struct guest_region *regions;
+	struct iovec iov[2];
+	unsigned count = (unsigned)guest_memory_regions(machine->memory, &regions);
+	bool fits = machine->config->memory.prealloc && count <= ARRAY_LEN(iov);
+	for (size_t i = 0; i < machine->config->device_count; i++)
+		fits = fits && machine->config->devices[i].type != DEVICE_BALLOON;
+	for (unsigned i = 0; i < count && fits; i++)
+		iov[i] = (struct iovec){regions[i].host, regions[i].size};
+	for (size_t i = 0; i < machine->io_thread_count && fits; i++) {
+		struct register_wish wish = {iothread_loop(machine->io_threads[i]), iov, count};
+		int r = iothread_call(machine->io_threads[i], register_memory_here, &wish);
+		log_debug("I/O thread %zu: RAM is %s%s", i + 1, r < 0 ? "not registered: " : "registered",
+			  r < 0 ? strerror(-r) : "");
+	}
+}
+
 int machine_run(struct machine *machine, int *ret_exit_code, struct err *err)
 {
 	int r = 0;
+	register_memory(machine);
 	loop_poll(machine->loop, &machine->signal_op, machine->signal_fd, POLLIN);
 	if (!machine->held)
 		machine->status = MACHINE_RUNNING;

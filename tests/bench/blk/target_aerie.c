@@ -66,13 +66,25 @@ static int set_poll(void *arg)
 	return 0;
 }
 
-void aerie_open(struct target *target, const char *path, bool direct, unsigned poll_us)
+/* As a machine with memory.prealloc and without a balloon does it. */
+static int register_memory(void *arg)
+{
+	const struct aerie_target *aerie = arg;
+	const struct guest_region *ram;
+	(void)guest_memory_regions(aerie->world.memory, &ram);
+	return loop_register_memory(iothread_loop(aerie->world.threads[0]),
+				    &(struct iovec){ram->host, ram->size}, 1);
+}
+
+void aerie_open(struct target *target, const char *path, bool direct, unsigned poll_us, bool registered)
 {
 	static struct aerie_target aerie;
 	struct err err = ERR_INIT;
 	world_init(&aerie.world, 1);
 	aerie.poll_ns = poll_us * UINT64_C(1000);
 	(void)iothread_call(aerie.world.threads[0], set_poll, &aerie);
+	if (registered && iothread_call(aerie.world.threads[0], register_memory, &aerie) < 0)
+		die("registering memory (ulimit -l)");
 	interrupt_fd = eventfd(0, EFD_CLOEXEC);
 	aerie.world.msi.signal = signal_interrupt;
 	aerie.config = (struct disk_config){.path = path,

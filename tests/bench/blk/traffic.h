@@ -32,7 +32,7 @@ struct result {
 struct result traffic_run(struct target *target, const struct load *load);
 
 /* traffic targets */
-void aerie_open(struct target *target, const char *path, bool direct, unsigned poll_us);
+void aerie_open(struct target *target, const char *path, bool direct, unsigned poll_us, bool registered);
 void vhost_open(struct target *target, const char *socket_path, int pid);
 
 void die(const char *what) __attribute__((noreturn));
