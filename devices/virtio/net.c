@@ -11,10 +11,18 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PCI_CLASS_ETHERNET = 0x020000, CONFIG_BYTES = 17, SPEED_MBIT = 10000, DUPLEX_FULL = 1 };
+enum {
+	PCI_CLASS_ETHERNET = 0x020000,
+	CONFIG_BYTES = 17,
+	RSS_CONFIG_BYTES = 24,
+	SPEED_MBIT = 10000,
+	DUPLEX_FULL = 1
+};
 
 static_assert(offsetof(struct net_space, mtu) == 10 && offsetof(struct net_space, speed) == 12 &&
-		      offsetof(struct net_space, duplex) + 1 == CONFIG_BYTES,
+		      offsetof(struct net_space, duplex) + 1 == CONFIG_BYTES &&
+		      offsetof(struct net_space, rss_max_table) == 18 &&
+		      sizeof(struct net_space) == RSS_CONFIG_BYTES,
 	      "5.1.4");
 
 struct net_regs {
@@ -41,6 +49,12 @@ static const struct state_field net_fields[] = {
 	GUEST(multicast_overflow),
 	STATE_ARRAY(struct net_regs, guest.mac),
 	STATE_ARRAY(struct net_regs, guest.macs),
+	GUEST(rss.on),
+	GUEST(rss.hash_types),
+	GUEST(rss.table_mask),
+	GUEST(rss.unclassified),
+	STATE_ARRAY(struct net_regs, guest.rss.table),
+	STATE_ARRAY(struct net_regs, guest.rss.key),
 };
 
 static const struct state_table net_state = STATE_TABLE("net", struct net_regs, net_fields);
@@ -64,7 +78,7 @@ static uint64_t net_features(void *device)
 	if (net->config->mtu)
 		features |= NET_F_MTU;
 	if (net->pair_count > 1)
-		features |= NET_F_MQ;
+		features |= NET_F_MQ | NET_F_RSS;
 	return features;
 }
 
@@ -84,6 +98,7 @@ static uint64_t usable_features(uint64_t features)
 		{NET_F_CTRL_GUEST_OFFLOADS, NET_F_CTRL_VQ},
 		{NET_F_GUEST_ANNOUNCE, NET_F_CTRL_VQ | NET_F_STATUS},
 		{NET_F_MQ, NET_F_CTRL_VQ},
+		{NET_F_RSS, NET_F_CTRL_VQ},
 	};
 	for (size_t i = 0; i < ARRAY_LEN(rules); i++)
 		if ((features & rules[i].needs) != rules[i].needs)
@@ -117,7 +132,7 @@ void net_tell_status(struct net *net)
 /* 5.1.2: behind the queues that there could be, or behind the first pair where there is no talk of more. */
 unsigned net_control_index(const struct net *net)
 {
-	return net->features & NET_F_MQ ? 2 * net->pair_count : 2;
+	return net->features & (NET_F_MQ | NET_F_RSS) ? 2 * net->pair_count : 2;
 }
 
 void net_break(struct net *net, const char *why)
@@ -307,6 +322,8 @@ static int check_guest(const struct net *net, const struct net_guest *guest, str
 	    guest->multicast_count > NET_MACS_MAX - guest->unicast_count)
 		return err_set(err, -EINVAL, "guest.multicast_count: %u addresses after %u (at most %d)",
 			       guest->multicast_count, guest->unicast_count, NET_MACS_MAX);
+	if (!net_rss_check(&guest->rss, (uint16_t)net->pair_count))
+		return err_set(err, -EINVAL, "guest.rss: it is not for %u pairs of queues", net->pair_count);
 	if (guest->offloads & ~NET_GUEST_OFFLOADS)
 		return err_set(err, -EINVAL, "guest.offloads: %#llx has bits that there are not",
 			       (unsigned long long)guest->offloads);
@@ -385,7 +402,7 @@ static int build(struct net *net, const struct device_services *services, struct
 				   .id = VIRTIO_ID_NET,
 				   .class_code = PCI_CLASS_ETHERNET,
 				   .queue_count = 2 * net->pair_count + 1,
-				   .config_len = CONFIG_BYTES,
+				   .config_len = net->pair_count > 1 ? RSS_CONFIG_BYTES : CONFIG_BYTES,
 				   .place = config->place,
 				   .ops = &net_ops,
 				   .device = net};
@@ -404,7 +421,10 @@ static int build(struct net *net, const struct device_services *services, struct
 	net->space = (struct net_space){.max_virtqueue_pairs = (uint16_t)net->pair_count,
 					.mtu = (uint16_t)config->mtu,
 					.speed = SPEED_MBIT,
-					.duplex = DUPLEX_FULL};
+					.duplex = DUPLEX_FULL,
+					.rss_max_key_size = NET_RSS_KEY_BYTES,
+					.rss_max_table = NET_RSS_TABLE_MAX,
+					.hash_types = NET_HASH_ALL};
 	net_forget(net);
 	r = virtio_create(&spec, services, &net->base.virtio, err);
 	return r < 0 ? r : virtio_call(net->base.virtio, start_here, net);

@@ -5,6 +5,7 @@
  *	net_queues.c	its queues start and stop, and what the backend says finds its way to them
  *	net_rx.c	packets to the guest
  *	net_tx.c	packets from the guest
+ *	net_rss.c	which queue a packet is for
  *	net_control.c	the control queue
  */
 #ifndef AERIE_DEVICES_VIRTIO_NET_H
@@ -16,6 +17,7 @@
 #include "base/log.h"
 #include "devices/net.h"
 #include "net_mac.h"
+#include "net_rss.h"
 #include "virtio.h"
 
 /* Feature bits (5.1.3). */
@@ -38,6 +40,7 @@
 #define NET_F_GUEST_ANNOUNCE	  VIRTIO_BIT(21)
 #define NET_F_MQ		  VIRTIO_BIT(22)
 #define NET_F_CTRL_MAC_ADDR	  VIRTIO_BIT(23)
+#define NET_F_RSS		  VIRTIO_BIT(60)
 #define NET_F_SPEED_DUPLEX	  VIRTIO_BIT(63)
 
 #define NET_GUEST_OFFLOADS (NET_F_GUEST_CSUM | NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6 | NET_F_GUEST_ECN)
@@ -74,7 +77,9 @@ struct net_space {
 	uint16_t mtu;	/* bytes */
 	uint32_t speed; /* Mbit/s */
 	uint8_t duplex;
-	uint8_t unused[3];
+	uint8_t rss_max_key_size; /* bytes; with NET_F_RSS, as what follows */
+	uint16_t rss_max_table;	  /* entries */
+	uint32_t hash_types;
 };
 
 /* What the driver has set by commands. */
@@ -88,6 +93,7 @@ struct net_guest {
 	bool unicast_overflow, multicast_overflow; /* more were given than we keep: all are let through */
 	uint8_t mac[NET_MAC_BYTES];
 	uint8_t macs[NET_MACS_MAX * NET_MAC_BYTES]; /* first unicast, then multicast */
+	struct net_rss rss;
 };
 
 struct net;
@@ -134,6 +140,7 @@ struct net_rx {
 	unsigned count, at;   /* of the batch: packets at and behind `at` are not delivered yet */
 	unsigned batch;	      /* packets to ask for */
 	bool drained;	      /* the batch got fewer than it asked for */
+	bool was_given;	      /* frames that another queue has read, and the driver has not heard of them */
 	unsigned large;	      /* packets until we believe again that they are small */
 	struct ratelimit limit;
 };

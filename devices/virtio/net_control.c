@@ -15,6 +15,7 @@ enum { CLASS_RX = 0, CLASS_MAC = 1, CLASS_ANNOUNCE = 3, CLASS_MQ = 4, CLASS_GUES
 
 enum { RX_PROMISC, RX_ALLMULTI, RX_ALLUNI, RX_NOMULTI, RX_NOUNI, RX_NOBCAST };
 enum { MAC_TABLE_SET, MAC_ADDR_SET };
+enum { MQ_PAIRS_SET, MQ_RSS_CONFIG };
 
 /* A command's data in the guest's buffers: read from the front, each byte once. */
 struct command {
@@ -118,13 +119,35 @@ static bool acknowledge_announce(struct net *net, struct command *command)
 	return true;
 }
 
+/* 5.1.6.5.7: all of it is looked at before any of it holds. */
+static bool set_rss(struct net *net, struct command *command)
+{
+	uint8_t raw[NET_RSS_CONFIG_BYTES];
+	struct net_rss rss;
+	uint16_t pairs;
+	size_t len = left(command);
+	if (!(net->features & NET_F_RSS) || len > sizeof(raw) || !take_all(command, raw, len) ||
+	    !net_rss_parse(raw, len, (uint16_t)net->pair_count, &rss, &pairs) ||
+	    net_set_pairs(net, pairs) < 0)
+		return false;
+	net->guest.rss = rss;
+	return true;
+}
+
+/* 5.1.6.5.6: so many, and the backend chooses among them. */
 static bool set_pairs(struct net *net, struct command *command)
 {
 	uint8_t raw[2];
-	if (command->number != 0 || !(net->features & NET_F_MQ) || !take_all(command, raw, sizeof(raw)))
+	if (command->number == MQ_RSS_CONFIG)
+		return set_rss(net, command);
+	if (command->number != MQ_PAIRS_SET || !(net->features & NET_F_MQ) ||
+	    !take_all(command, raw, sizeof(raw)))
 		return false;
 	uint16_t pairs = load_le16(raw);
-	return pairs >= 1 && pairs <= net->pair_count && net_set_pairs(net, pairs) == 0;
+	if (pairs < 1 || pairs > net->pair_count || net_set_pairs(net, pairs) < 0)
+		return false;
+	net->guest.rss.on = false;
+	return true;
 }
 
 /* 5.1.6.5.6.2: only what was negotiated, and segments need checksums. */

@@ -293,29 +293,86 @@ static void close_gap(struct net_rx *rx, struct net_rx_slot *slot, const struct 
 	add_spare(rx, taken);
 }
 
-/* All of a packet's chains at once; what it does not need is spare. */
-static void give_packet(struct net_rx *rx, struct net_rx_slot *slot, const struct net_packet *packet)
+/* All of a packet's chains at once; what it does not need stays in the list. */
+static void give(struct net_rx *rx, struct net_buffers *buffers, size_t bytes)
 {
 	struct virtq_used used[VIRTQ_SIZE_MAX];
 	uint16_t count = 0;
-	size_t left = packet->bytes;
-	const struct net_buffer *at = slot->buffers.first;
+	size_t left = bytes;
+	const struct net_buffer *at = buffers->first;
 	do {
 		size_t part = left < at->chain.write_bytes ? left : at->chain.write_bytes;
 		used[count++] = (struct virtq_used){.chain = &at->chain, .written = (uint32_t)part};
 		left -= part;
 		at = at->next;
 	} while (at && left);
-	finish_header(rx->net, &slot->buffers, count);
+	finish_header(rx->net, buffers, count);
 	(void)virtq_push_together(rx->vq, used, count); /* a broken queue is seen by whoever pops next */
 	for (; count > 0; count--)
-		forget_buffer(rx, buffers_take(&slot->buffers));
-	drop(rx, (unsigned)(slot - rx->slots));
+		forget_buffer(rx, buffers_take(buffers));
 	rx->net->counts.rx_packets++;
-	rx->net->counts.rx_bytes += packet->bytes - NET_HEADER_BYTES;
+	rx->net->counts.rx_bytes += bytes - NET_HEADER_BYTES;
+}
+
+static void give_packet(struct net_rx *rx, struct net_rx_slot *slot, const struct net_packet *packet)
+{
+	give(rx, &slot->buffers, packet->bytes);
+	drop(rx, (unsigned)(slot - rx->slots));
 	if (packet->bytes > slot->iov_bytes || rx->large == 0)
 		return;
 	rx->large--;
+}
+
+/* ---- to another queue (5.1.6.4.3) ---- */
+
+/* The queue that the driver wants the frame in. */
+static struct net_rx *destination(struct net_rx *rx, const struct net_packet *packet)
+{
+	const struct net_rss *rss = &rx->net->guest.rss;
+	uint8_t frame[NET_RSS_FRAME_BYTES];
+	size_t len = packet->bytes - NET_HEADER_BYTES;
+	if (!rss->on)
+		return rx;
+	len = copy_out(packet, NET_HEADER_BYTES, frame, len < sizeof(frame) ? len : sizeof(frame));
+	return &rx->net->rx[net_rss_queue(rss, frame, len)];
+}
+
+/*
+ * It is copied to that queue's buffers. Without room there it is dropped, as a card does it: one queue that
+ * is not emptied must not hold up the others.
+ */
+static bool hand_over(struct net_rx *to, const struct net_packet *packet)
+{
+	struct net_buffers buffers = {NULL, NULL};
+	struct net_buffer *buffer;
+	size_t room = 0, at = 0;
+	bool several = to->net->features & NET_F_MRG_RXBUF;
+	while (to->vq && room < packet->bytes && (room == 0 || several) && (buffer = take_buffer(to))) {
+		room += buffer->chain.write_bytes;
+		buffers_add(&buffers, buffer);
+	}
+	if (room < packet->bytes) {
+		add_all_spare(to, &buffers);
+		return false;
+	}
+	for (unsigned i = 0; i < packet->count && at < packet->bytes; i++) {
+		size_t rest = packet->bytes - at, len = packet->iov[i].iov_len;
+		write_to(&buffers, at, packet->iov[i].iov_base, len < rest ? len : rest);
+		at += len;
+	}
+	give(to, &buffers, packet->bytes);
+	add_all_spare(to, &buffers);
+	to->was_given = true;
+	return true;
+}
+
+static void tell_given(struct net *net)
+{
+	for (unsigned i = 0; i < net->pair_count; i++) {
+		if (net->rx[i].was_given)
+			virtio_interrupt(net->base.virtio, queue_index(&net->rx[i]));
+		net->rx[i].was_given = false;
+	}
 }
 
 /* False: not now. */
@@ -332,6 +389,12 @@ static bool deliver_one(struct net_rx *rx, unsigned index)
 	if (!drops && !slot->paid && !ratelimit_take(&rx->limit, packet->bytes - NET_HEADER_BYTES))
 		return false;
 	slot->paid = true;
+	struct net_rx *to = drops ? rx : destination(rx, packet);
+	if (to != rx) {
+		rx->net->counts.rx_dropped += !hand_over(to, packet);
+		drop(rx, index);
+		return true;
+	}
 	enum room room = drops ? ROOM_NEVER : make_room(rx, slot, packet->bytes);
 	if (room == ROOM_LATER)
 		return false;
@@ -354,6 +417,7 @@ static bool deliver(struct net_rx *rx)
 	unsigned before = rx->at;
 	while (rx->at < rx->count && deliver_one(rx, rx->at))
 		rx->at++;
+	tell_given(rx->net);
 	if (rx->at > before)
 		virtio_interrupt(rx->net->base.virtio, queue_index(rx));
 	return rx->at == rx->count;
