@@ -17,6 +17,7 @@ extern const struct device_class reset_class;
 extern const struct device_class rng_class;
 extern const struct device_class uart_class;
 extern const struct device_class vhost_user_class;
+extern const struct device_class vmgenid_class;
 extern const struct device_class vsock_class;
 
 #endif

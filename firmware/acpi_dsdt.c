@@ -121,6 +121,41 @@ static void dsdt_write_serial(const struct machine_config *config, struct writer
 	}
 }
 
+/*
+ * The generation id (devices/vmgenid.c): where it is, and an event device (5.6.9) whose interrupt means that
+ * it has changed. Drivers know it by the compatible id, which is longer than ACPI allows, as everywhere.
+ */
+static void dsdt_write_generation_id(struct writer *w)
+{
+	uint8_t bytes[RESOURCES_BYTES];
+	struct writer resources = writer_on(bytes, sizeof(bytes));
+	aml_resource_interrupt(&resources, LAYOUT_GSI_VMGENID);
+
+	size_t device = aml_open_device(w, "VGEN");
+	aml_name(w, "_HID");
+	aml_string(w, "AERI0001");
+	aml_name(w, "_CID");
+	aml_string(w, "VM_Gen_Counter");
+	aml_name(w, "_DDN");
+	aml_string(w, "VM_Gen_Counter");
+	aml_name(w, "ADDR");
+	size_t package = aml_open_package(w, 2);
+	aml_integer(w, LAYOUT_VMGENID_GPA);
+	aml_integer(w, 0); /* the upper half */
+	aml_close(w, package);
+	aml_close(w, device);
+
+	device = aml_open_device(w, "GED_");
+	aml_name(w, "_HID");
+	aml_string(w, "ACPI0013");
+	dsdt_uid(w, 0);
+	dsdt_crs(w, &resources);
+	size_t method = aml_open_method(w, "_EVT", 1);
+	aml_notify(w, "_SB_", "VGEN", 0x80);
+	aml_close(w, method);
+	aml_close(w, device);
+}
+
 void acpi_write_dsdt_terms(const struct machine_config *config, struct writer *w)
 {
 	dsdt_write_s5(w);
@@ -130,6 +165,7 @@ void acpi_write_dsdt_terms(const struct machine_config *config, struct writer *w
 	dsdt_write_rtc(w);
 	dsdt_write_keyboard(w);
 	dsdt_write_serial(config, w);
+	dsdt_write_generation_id(w);
 	dsdt_write_cpus(config, w);
 	aml_close(w, scope);
 }

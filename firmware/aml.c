@@ -12,9 +12,12 @@ enum {
 	AML_SCOPE = 0x10,
 	AML_BUFFER = 0x11,
 	AML_PACKAGE = 0x12,
+	AML_METHOD = 0x14,
+	AML_DUAL_NAME = 0x2e,
 	AML_ROOT = 0x5c, /* '\' */
 	AML_EXTENDED = 0x5b,
 	AML_EXTENDED_DEVICE = 0x82,
+	AML_NOTIFY = 0x86,
 
 	RESOURCE_IRQ = 0x22, /* small item 4, two bytes: IRQNoFlags */
 	RESOURCE_IO = 0x47,  /* small item 8, seven bytes */
@@ -23,6 +26,8 @@ enum {
 	RESOURCE_MEMORY32 = 0x86,
 	RESOURCE_WINDOW32 = 0x87,
 	RESOURCE_WINDOW16 = 0x88,
+	RESOURCE_INTERRUPT = 0x89,
+	RESOURCE_CONSUMER_EDGE = 0x3, /* active high, exclusive */
 	RESOURCE_WINDOW64 = 0x8a,
 	RESOURCE_READ_WRITE = 1,
 
@@ -90,6 +95,25 @@ size_t aml_open_package(struct writer *w, uint8_t count)
 	size_t opened = aml_open_length(w);
 	write_u8(w, count);
 	return opened;
+}
+
+size_t aml_open_method(struct writer *w, const char *name, uint8_t args)
+{
+	write_u8(w, AML_METHOD);
+	size_t opened = aml_open_length(w);
+	write_bytes(w, name, 4);
+	write_u8(w, args); /* and not serialized */
+	return opened;
+}
+
+void aml_notify(struct writer *w, const char *scope, const char *device, uint8_t value)
+{
+	write_u8(w, AML_NOTIFY);
+	write_u8(w, AML_ROOT);
+	write_u8(w, AML_DUAL_NAME);
+	write_bytes(w, scope, 4);
+	write_bytes(w, device, 4);
+	aml_integer(w, value);
 }
 
 void aml_name(struct writer *w, const char *name)
@@ -163,6 +187,16 @@ void aml_resource_irq(struct writer *resources, uint8_t irq)
 {
 	write_u8(resources, RESOURCE_IRQ);
 	write_le16(resources, (uint16_t)(1U << irq));
+}
+
+/* 6.4.3.6 */
+void aml_resource_interrupt(struct writer *resources, uint32_t gsi)
+{
+	write_u8(resources, RESOURCE_INTERRUPT);
+	write_le16(resources, 6);
+	write_u8(resources, RESOURCE_CONSUMER_EDGE);
+	write_u8(resources, 1);
+	write_le32(resources, gsi);
 }
 
 void aml_resource_memory32(struct writer *resources, uint32_t gpa, uint32_t size)

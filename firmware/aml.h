@@ -18,18 +18,21 @@
 size_t aml_open_scope(struct writer *w, const char *name);
 size_t aml_open_device(struct writer *w, const char *name);
 size_t aml_open_package(struct writer *w, uint8_t count);
+size_t aml_open_method(struct writer *w, const char *name, uint8_t args);
 size_t aml_open_length(struct writer *w); /* after the bytes of another operator that has a PkgLength */
 void aml_close(struct writer *w, size_t opened);
 
 void aml_name(struct writer *w, const char *name); /* Name (name, <the next term>) */
 void aml_integer(struct writer *w, uint64_t value);
 void aml_string(struct writer *w, const char *text);
+void aml_notify(struct writer *w, const char *scope, const char *device, uint8_t value); /* \\scope.device */
 void aml_buffer(struct writer *w, const void *data, size_t len);
 void aml_eisa_id(struct writer *w, const char *id); /* "PNP0501" */
 
 /* Resource descriptors (6.4), gathered in a writer of their own and then appended as one buffer. */
 void aml_resource_io(struct writer *resources, uint16_t port, uint8_t count);
-void aml_resource_irq(struct writer *resources, uint8_t irq); /* edge, active high, exclusive */
+void aml_resource_irq(struct writer *resources, uint8_t irq);	     /* edge, active high, exclusive */
+void aml_resource_interrupt(struct writer *resources, uint32_t gsi); /* the same, for any GSI */
 void aml_resource_memory32(struct writer *resources, uint32_t gpa, uint32_t size); /* its own, fixed */
 /* What a bridge hands on to what is behind it: buses, ports, and memory below or above 4 GiB. Limits
  * included. */

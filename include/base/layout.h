@@ -8,6 +8,7 @@
  *	0009_fc00  end of conventional memory; EBDA, reserved
  *	000a_0000  VGA hole: nobody answers
  *	000e_0000  ACPI tables, RSDP first
+ *	000e_f000  generation id
  *	000f_0000  SMBIOS: the anchor first
  *	0010_0000  RAM, kernels and initrds
  *	c000_0000  PCI hole: 32-bit BARs
@@ -45,7 +46,8 @@
 #define LAYOUT_LOW_RAM_END_GPA	    UINT64_C(0x0009fc00)
 #define LAYOUT_VGA_HOLE_GPA	    UINT64_C(0x000a0000)
 #define LAYOUT_ACPI_GPA		    UINT64_C(0x000e0000)
-#define LAYOUT_ACPI_BYTES	    UINT64_C(0x00010000)
+#define LAYOUT_ACPI_BYTES	    UINT64_C(0x0000f000)
+#define LAYOUT_VMGENID_GPA	    UINT64_C(0x000ef000) /* 16 bytes; the rest of the page is free */
 #define LAYOUT_SMBIOS_GPA	    UINT64_C(0x000f0000)
 #define LAYOUT_SMBIOS_BYTES	    UINT64_C(0x00010000)
 #define LAYOUT_KERNEL_GPA	    UINT64_C(0x00100000)
@@ -105,6 +107,7 @@ static const struct layout_com layout_com[4] = {{0x3f8, 4}, {0x2f8, 3}, {0x3e8, 
 /* Interrupts (GSI = ISA IRQ; the PIT's IRQ 0 arrives at IOAPIC pin 2). */
 #define LAYOUT_GSI_I8042     1
 #define LAYOUT_GSI_PIT	     2
+#define LAYOUT_GSI_VMGENID   5 /* an edge: the generation id has changed */
 #define LAYOUT_GSI_RTC	     8
 #define LAYOUT_GSI_SCI	     9 /* level-triggered, active high */
 #define LAYOUT_GSI_PCI	     16 /* to 23: INTx of the slots, in turn; level-triggered, active low as PCI has it */

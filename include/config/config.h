@@ -240,6 +240,7 @@ struct io_config {
 
 struct machine_config {
 	const char *name;
+	const char *vm_generation_id; /* a UUID as text; NULL: random, or as it was saved */
 	struct cpus_config cpus;
 	struct cpu_config cpu;
 	struct memory_config memory;

@@ -88,6 +88,29 @@ static int refuse_clash(const struct decode *d, const struct place *at, const cJ
 		      chardev->path ? json_quote(chardev->path, path, sizeof(path)) : "\"stdio\"", owner);
 }
 
+/* RFC 9562, 4: 8-4-4-4-12 hexadecimal digits. */
+static bool is_uuid(const char *text)
+{
+	for (size_t i = 0; i < 36; i++) {
+		bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+		if (dash ? text[i] != '-' : !text[i] || !strchr("0123456789abcdefABCDEF", text[i]))
+			return false;
+	}
+	return !text[36];
+}
+
+static int rule_generation_id(const struct decode *d, const struct place *at, const cJSON *node,
+			      const struct machine_config *config)
+{
+	const struct place id_at = {.parent = at, .name = "vm_generation_id"};
+	const cJSON *id = member(node, "vm_generation_id");
+	char value[64];
+	if (!config->vm_generation_id || is_uuid(config->vm_generation_id))
+		return 0;
+	return refuse(d, &id_at, id, "%s is not a UUID (as 00112233-4455-6677-8899-aabbccddeeff)",
+		      json_describe(id, value, sizeof(value)));
+}
+
 int rule_machine(const struct decode *d, const struct place *at, const cJSON *node, void *fields)
 {
 	const struct machine_config *config = fields;
@@ -106,5 +129,6 @@ int rule_machine(const struct decode *d, const struct place *at, const cJSON *no
 		    chardevs_clash(&config->serial[owner], &config->debug.console))
 			return refuse_clash(d, &console_at, console, &config->debug.console, owner);
 	}
-	return rule_devices(d, at, node, config);
+	int r = rule_generation_id(d, at, node, config);
+	return r < 0 ? r : rule_devices(d, at, node, config);
 }

@@ -163,6 +163,13 @@ static const struct key machine_keys[] = {
 	 .max = NAME_BYTES_MAX,
 	 .fallback = "\"aerie\"",
 	 .doc = "what messages call this machine"},
+	{.name = "vm_generation_id",
+	 AT_TEXT(struct machine_config, vm_generation_id),
+	 .min = 36,
+	 .max = 36,
+	 .absent = "random; of a restored machine, what it was",
+	 .doc = "UUID that tells the guest when it has become another machine: give each clone of a snapshot "
+		"its own"},
 	{.name = "cpus",
 	 AT_OBJECT(struct machine_config, cpus, struct cpus_config, cpus_object),
 	 .doc = "processors"},

@@ -30,7 +30,7 @@ static const struct {
 	const char *device;
 	const char *property;
 } kept_by_battery[] = {
-	{"cmos", "control-a"}, {"cmos", "control-b"}, {"cmos", "ram"},
+	{"cmos", "control-a"}, {"cmos", "control-b"}, {"cmos", "ram"},	     {"vmgenid", "guid"},
 	{"cmos", "offset-s"},  {"cmos", "phase-ns"},  {"cmos", "updated-s"},
 };
 

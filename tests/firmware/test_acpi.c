@@ -209,7 +209,7 @@ START_TEST(dsdt_begins_with_s5)
 	static const uint8_t s5[] = {0x08, '_',	 'S', '5',  '_', 0x12, 0x08,
 				     0x04, 0x0a, 5,   0x0a, 5,	 0x00, 0x00};
 	struct machine_config config = config_of(1, 1, 1);
-	uint8_t bytes[1024];
+	uint8_t bytes[4096];
 	struct writer w = writer_on(bytes, sizeof(bytes));
 	acpi_write_dsdt_terms(&config, &w);
 	ck_assert(!w.failed);

@@ -1,6 +1,9 @@
 /* Snapshots of a guest in the middle of its work, and all ways back. */
 #include "rig.h"
 
+#include "base/layout.h"
+#include "memory/memory.h"
+
 #define SMALL "\"memory\": {\"size\": \"64M\"}, "
 
 static void several_lives(bool lazy)
@@ -119,6 +122,43 @@ START_TEST(clones_run_side_by_side)
 }
 END_TEST
 
+static void read_generation(struct rig *rig, uint8_t id[16])
+{
+	ck_assert_int_eq(guest_memory_read(machine_memory(rig->machine), LAYOUT_VMGENID_GPA, id, 16), 0);
+}
+
+/* Restored as it was it is the same machine; a clone that is given an id of its own is another one. */
+START_TEST(a_clone_has_another_generation_id)
+{
+	static const uint8_t clones[16] = {0x33, 0x22, 0x11, 0x00, 0x55, 0x44, 0x77, 0x66,
+					   0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff};
+	const char *sets[] = {"vm_generation_id=00112233-4455-6677-8899-AABBCCDDEEFF", "debug.console=null"};
+	static const uint8_t none[16];
+	uint8_t before[16], after[16];
+	char path[RIG_PATH_BYTES];
+	struct snapshot *snapshot;
+	struct rig rig;
+	rig_init(&rig, SMALL);
+	rig_run_for(&rig, 5);
+	read_generation(&rig, before);
+	ck_assert_mem_ne(before, none, sizeof(none));
+	rig_save(&rig, "snapshot");
+	rig_end_life(&rig);
+	rig_restore(&rig, "snapshot", true);
+	read_generation(&rig, after);
+	ck_assert_mem_eq(before, after, sizeof(after));
+	rig_end_life(&rig);
+	ck_assert_int_eq(snapshot_open(rig_path(&rig, "snapshot", path), &snapshot, &rig.err), 0);
+	ck_assert_msg(snapshot_config(snapshot, sets, 2, &rig.config, &rig.err) == 0, "%s", rig.err.text);
+	ck_assert_msg(snapshot_restore(snapshot, rig.config, true, &rig.machine, &rig.err) == 0, "%s",
+		      rig.err.text);
+	read_generation(&rig, after);
+	ck_assert_mem_eq(after, clones, sizeof(after));
+	snapshot_close(snapshot);
+	rig_finish(&rig);
+}
+END_TEST
+
 START_TEST(what_cannot_be_lazy_is_read)
 {
 	struct rig rig;
@@ -141,6 +181,7 @@ int main(void)
 				      a_snapshot_does_not_disturb_the_machine,
 				      a_chain_restores_and_is_flattened,
 				      clones_run_side_by_side,
+				      a_clone_has_another_generation_id,
 				      what_cannot_be_lazy_is_read};
 	return rig_has_kvm() ? harness_run("snapshot", tests, ARRAY_LEN(tests)) : TEST_SKIP;
 }
