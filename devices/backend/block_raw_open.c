@@ -14,11 +14,21 @@
 /* ---- the file ---- */
 
 /*
- * A machine that was killed a moment ago may still hold its lock: its io_uring lets go of files only when the
- * kernel has taken it apart, after the process has gone. So a lock that is taken is asked for again for a
- * while.
+ * A machine that ended a moment ago may still hold its lock, or a block device for itself: its io_uring lets
+ * go of files only when the kernel has taken it apart, after the process has gone. So what is taken is asked
+ * for again for a while.
  */
 enum { LOCK_TRIES = 100, LOCK_PAUSE_US = 5000 };
+
+static int try_open(const char *path, int flags)
+{
+	int fd = open(path, flags);
+	for (unsigned i = 1; i < LOCK_TRIES && fd < 0 && errno == EBUSY; i++) {
+		(void)usleep(LOCK_PAUSE_US);
+		fd = open(path, flags);
+	}
+	return fd;
+}
 
 static int try_lock(int fd, struct flock *range)
 {
@@ -84,7 +94,7 @@ static int open_file(const struct block_raw_spec *spec, struct stat *ret_stat, s
 		flags |= O_DIRECT;
 	if (S_ISBLK(ret_stat->st_mode) && !spec->read_only)
 		flags |= O_EXCL; /* not what is mounted */
-	int fd = open(spec->path, flags);
+	int fd = try_open(spec->path, flags);
 	return fd < 0 ? explain_open(spec, errno, err) : fd;
 }
 
