@@ -88,7 +88,7 @@ crash_and_restore() { # WHAT OPTION...
     what=$1
     shift
     saves=$((saves + 1))
-    aerie ctl control snapshot-save "dir=save-$saves" >ctl.out || say "saving failed ($what)"
+    aerie ctl control snapshot-save "dir=save-$saves" >ctl.out 2>&1 || say "saving failed ($what): $(tail -1 ctl.out)"
     kill -9 "$vmm_pid"
     wait "$vmm_pid" 2>/dev/null
     aerie inspect "save-$saves" >view || say "inspecting failed ($what)"

@@ -1,5 +1,5 @@
 load_kvm
-hugepages 160
+hugepages 136
 truncate -s 1M disk.img
 pause=0.02
 machine_start l1.json
@@ -8,7 +8,7 @@ in_l2=0
 survived=0
 while [ $survived -lt "$CYCLES" ]; do
     counted=$(grep -c COUNT console)
-    crash_and_restore "cycle $survived" --lazy || break
+    crash_and_restore "cycle $survived" --lazy --set memory.hugepages=off || break
     await $((counted + 1)) COUNT || break
     survived=$((survived + 1))
     case $levels in *L2*) in_l2=$((in_l2 + 1)) ;; esac
