@@ -1,20 +1,22 @@
 /* May a guest that ran on one host go on on another? Compared is what it saw, not what the hosts are called.
  */
 #include "base/cleanup.h"
+#include "feature_table.h"
 #include "host/kvm.h"
 #include "vcpus_state.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { EAX, EBX, ECX, EDX };
+enum { EAX, EBX, ECX, EDX, NAMES_BYTES = 256 };
 static const char *const register_names[] = {"eax", "ebx", "ecx", "edx"};
 
 /*
  * Registers in which each bit is something that a guest may use (SDM 2A, CPUID; APM 3, appendix E).
  */
-static const struct feature_word {
+static const struct leaf_register {
 	uint32_t function, index;
 	unsigned reg;
 } words[] = {
@@ -40,7 +42,7 @@ static const struct kvm_cpuid_entry2 *find(const struct cpuid_table *table, uint
 	return NULL;
 }
 
-static uint32_t word_of(const struct cpuid_table *table, const struct feature_word *word)
+static uint32_t word_of(const struct cpuid_table *table, const struct leaf_register *word)
 {
 	const struct kvm_cpuid_entry2 *entry = find(table, word->function, word->index);
 	return entry ? get(entry, word->reg) : 0;
@@ -80,6 +82,34 @@ static void vendor_text(const struct cpuid_table *table, char text[13])
 			*p = '?';
 }
 
+/* The feature's name, or NULL for a bit that has none. */
+static const char *bit_name(const struct leaf_register *word, unsigned bit)
+{
+	for (int id = F_NONE + 1; id < F_COUNT; id++) {
+		const struct feature_row *row = &feature_rows[id];
+		const struct feature_word_info *info = &feature_words[row->word];
+		if (row->bit == bit && info->kind == WORD_CPUID && info->function == word->function &&
+		    info->index == word->index && info->reg == word->reg)
+			return row->is.name;
+	}
+	return NULL;
+}
+
+/* "avx512f, amx-tile, bit 29"; as many as there is room for. */
+static const char *name_bits(const struct leaf_register *word, uint32_t bits, char names[NAMES_BYTES])
+{
+	size_t used = 0;
+	for (unsigned bit = 0; bit < 32 && used < NAMES_BYTES; bit++) {
+		const char *name = bits >> bit & 1 ? bit_name(word, bit) : NULL;
+		if (!(bits >> bit & 1))
+			continue;
+		int n = name ? snprintf(names + used, NAMES_BYTES - used, "%s%s", used ? ", " : "", name)
+			     : snprintf(names + used, NAMES_BYTES - used, "%sbit %u", used ? ", " : "", bit);
+		used += n > 0 ? (size_t)n : 0;
+	}
+	return names;
+}
+
 int vcpu_match_cpuid(const struct cpuid_table *saved, const struct cpuid_table *own,
 		     const struct cpuid_table *supported, bool *ret_same, struct err *err)
 {
@@ -92,11 +122,12 @@ int vcpu_match_cpuid(const struct cpuid_table *saved, const struct cpuid_table *
 	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
 		uint32_t offered = word_of(supported, &words[i]) | word_of(own, &words[i]);
 		uint32_t lacking = word_of(saved, &words[i]) & ~offered;
+		char names[NAMES_BYTES];
 		if (lacking)
 			return err_set(err, -EOPNOTSUPP,
-				       "%s: the guest uses leaf %#x.%u %s bits %#x, which this host lacks",
-				       VCPU_CPUID, words[i].function, words[i].index,
-				       register_names[words[i].reg], lacking);
+				       "%s: the guest uses %s (leaf %#x.%u %s), which this host lacks",
+				       VCPU_CPUID, name_bits(&words[i], lacking, names), words[i].function,
+				       words[i].index, register_names[words[i].reg]);
 	}
 	*ret_same = same_table(saved, own);
 	return 0;
