@@ -35,16 +35,15 @@ for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
     grep -q '^  enlightened *yes' view && enlightened=yes
     for rip in $rips; do
         low=0x${rip#0xffffffff}
-        [ ${#low} = 10 ] && [ $((low)) -ge $text_start ] && [ $((low)) -lt $text_end ] && met_text=$rip
+        [ ${#low} = 10 ] && [ $((low)) -ge $text_start ] && [ $((low)) -lt $text_end ] && met_text=$rip && cp view view.text
     done
     await $((counted + 2)) COUNT
-    [ "$met_l1$met_l2" = yesyes ] && say "enlightened: ${enlightened:-no}"
-[ -n "$met_text" ] && [ $i -ge 4 ] && break
+    [ "$met_l1$met_l2" = yesyes ] && [ -n "$met_text" ] && [ $i -ge 4 ] && break
 done
 say "survived: L2 counting, $i times"
 say "met L2 running: ${met_l2:-no}, L1 handling an exit: ${met_l1:-no}"
 say "enlightened: ${enlightened:-no}"
-[ -n "$met_text" ] && say "L2's RIP $met_text is in its kernel's text"
+[ -n "$met_text" ] && say "L2's RIP $met_text is in its kernel's text" && sed 's/^/| /' view.text
 
 vmm_wait
 say "$(count check "$STEPS" <console)"
