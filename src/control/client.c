@@ -96,8 +96,9 @@ void client_flush(struct client *client)
 	int r = loop_release(loop, &client->send_op);
 	if (r > 0)
 		client->sent += (size_t)r;
+	size_t left = client->sending.used - client->sent;
 	const struct iovec parts[] = {
-		{client->sending.text + client->sent, client->sending.used - client->sent},
+		{left ? client->sending.text + client->sent : NULL, left}, /* NULL + 0 is undefined in C17 */
 		{client->waiting.text, client->waiting.used},
 	};
 	const struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)parts, .msg_iovlen = 2};
