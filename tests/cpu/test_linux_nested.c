@@ -4,9 +4,11 @@
  * svm_set_cpu_caps() in svm.c, put through the bit numbers of vmxfeatures.h, vmx.h and cpufeatures.h; the
  * controls of the default1 class that it leaves free (CR3 loads and stores, debug controls) are added.
  */
+#include "../../src/cpu/feature_table.h"
 #include "base/cleanup.h"
 #include "cpu/features.h"
 #include "harness.h"
+#include "recorded.h"
 #include <inttypes.h>
 #include <string.h>
 
@@ -44,4 +46,32 @@ START_TEST(every_bit_of_nested_linux_has_a_name)
 }
 END_TEST
 
-TEST_MAIN("cpu/linux_nested", every_bit_of_nested_linux_has_a_name)
+/* What a recorded KVM offered; leaf 0x80000001 EDX repeats bits of leaf 1 on AMD (APM 3, appendix E.4.2). */
+START_TEST(recorded_hosts_have_no_bit_without_a_name)
+{
+	static struct hosts hosts;
+	hosts_load(&hosts);
+	for (size_t h = 0; h < hosts.count; h++) {
+		for (int w = 0; w < WORD_COUNT; w++) {
+			const struct feature_word_info *info = &feature_words[w];
+			uint64_t value, known = info->fields;
+			if (info->kind == WORD_CPUID)
+				value = feature_cpuid_get(&hosts.host[h]->cpuid, info);
+			else
+				(void)feature_msr(hosts.host[h], info->msr, &value);
+			if (info->kind == WORD_CONTROL)
+				value = (value >> 32) & ~info->default1;
+			if (w == WORD_80000001_EDX)
+				known |= 0x0183f3ff;
+			for (int id = 1; id < F_COUNT; id++)
+				if (feature_rows[id].word == w)
+					known |= feature_mask((enum feature_id)id);
+			ck_assert_msg((value & ~known) == 0, "%s, %s: 0x%" PRIx64, hosts.names[h],
+				      info->label, value & ~known);
+		}
+	}
+	hosts_free(&hosts);
+}
+END_TEST
+
+TEST_MAIN("cpu/linux_nested", every_bit_of_nested_linux_has_a_name, recorded_hosts_have_no_bit_without_a_name)
