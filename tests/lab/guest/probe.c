@@ -44,6 +44,72 @@ static int print_hypervisor(void)
 	return 0;
 }
 
+static void print_leaf(unsigned leaf, unsigned index, int indexed)
+{
+	unsigned eax, ebx, ecx, edx;
+	__cpuid_count(leaf, index, eax, ebx, ecx, edx);
+	if (!(eax | ebx | ecx | edx))
+		return;
+	printf(indexed ? "CPUID 0x%08x.%u" : "CPUID 0x%08x", leaf, index);
+	printf(" 0x%08x 0x%08x 0x%08x 0x%08x\n", eax, ebx, ecx, edx);
+}
+
+/* Of a leaf with an index, as many as it says itself that there are, or as there can be. */
+static void print_indexed(unsigned leaf)
+{
+	unsigned eax, ebx, ecx, edx;
+	for (unsigned index = 0; index < (leaf == 0xd ? 64 : 16); index++) {
+		__cpuid_count(leaf, index, eax, ebx, ecx, edx);
+		if ((leaf == 4 || leaf == 0x8000001d) && !(eax & 0x1f))
+			return;
+		print_leaf(leaf, index, 1);
+		if ((leaf == 0xb || leaf == 0x1f) && !(ecx & 0xff00))
+			return;
+	}
+}
+
+/* Every leaf that is not all zeros. Which have an index: SDM 2A, CPUID; APM 3, appendix E. */
+static int print_cpuid(void)
+{
+	static const unsigned indexed[] = {4,	 7,    0xb,  0xd,  0xf,	 0x10, 0x12, 0x14,
+					   0x17, 0x18, 0x1d, 0x1e, 0x1f, 0x20, 0x24, 0x8000001d};
+	static const unsigned ranges[] = {0, 0x40000000, 0x40000100, 0x80000000, 0xc0000000};
+	for (size_t r = 0; r < sizeof(ranges) / sizeof(ranges[0]); r++) {
+		unsigned last, ebx, ecx, edx;
+		__cpuid(ranges[r], last, ebx, ecx, edx);
+		if (last < ranges[r] || last > ranges[r] + 0x100) /* there is no such range */
+			continue;
+		for (unsigned leaf = ranges[r]; leaf <= last; leaf++) {
+			size_t i = 0, count = sizeof(indexed) / sizeof(indexed[0]);
+			while (i < count && indexed[i] != leaf)
+				i++;
+			if (i < count)
+				print_indexed(leaf);
+			else
+				print_leaf(leaf, 0, 0);
+		}
+	}
+	return 0;
+}
+
+/* Those that can be read of the capability MSRs; needs the msr module. */
+static int print_msrs(void)
+{
+	static const unsigned others[] = {0x8b, 0x10a, 0x345, 0xc0011029};
+	int fd = open("/dev/cpu/0/msr", O_RDONLY);
+	if (fd < 0) {
+		perror("/dev/cpu/0/msr");
+		return 1;
+	}
+	for (unsigned i = 0; i < 0x14 + sizeof(others) / sizeof(others[0]); i++) {
+		unsigned index = i < 0x14 ? 0x480 + i : others[i - 0x14];
+		uint64_t value;
+		if (pread(fd, &value, 8, index) == 8)
+			printf("MSR 0x%x 0x%016llx\n", index, (unsigned long long)value);
+	}
+	return 0;
+}
+
 static int write_port(const char *port, const char *value)
 {
 	if (iopl(3) != 0) {
@@ -256,6 +322,10 @@ int main(int argc, char **argv)
 {
 	if (argc == 2 && strcmp(argv[1], "hypervisor") == 0)
 		return print_hypervisor();
+	if (argc == 2 && strcmp(argv[1], "cpuid") == 0)
+		return print_cpuid();
+	if (argc == 2 && strcmp(argv[1], "msrs") == 0)
+		return print_msrs();
 	if (argc == 4 && strcmp(argv[1], "outb") == 0)
 		return write_port(argv[2], argv[3]);
 	if (argc == 3 && strcmp(argv[1], "vsock-talk") == 0)
@@ -268,7 +338,7 @@ int main(int argc, char **argv)
 		return disk_check(argv[2], argv[3], strtoull(argv[4], NULL, 0), strtoull(argv[5], NULL, 0));
 	if (argc == 5 && strcmp(argv[1], "disk-read") == 0)
 		return disk_read(argv[2], strtoull(argv[3], NULL, 0), (unsigned)strtoul(argv[4], NULL, 0));
-	fputs("probe hypervisor | outb PORT VALUE | vsock-talk PORT | unix-echo PATH\n"
+	fputs("probe hypervisor | cpuid | msrs | outb PORT VALUE | vsock-talk PORT | unix-echo PATH\n"
 	      "probe disk-write PATH | disk-check OLD NEW FIRST LAST | disk-read PATH COUNT DEPTH\n",
 	      stderr);
 	return 2;

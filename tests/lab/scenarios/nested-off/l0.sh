@@ -1,3 +1,4 @@
 load_kvm
 hugepages 256
+vmm run l1-payload.json
 vmm run l1.json

@@ -1,0 +1,1 @@
+say "hello from a guest of a guest"
