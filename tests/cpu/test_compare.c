@@ -200,6 +200,28 @@ START_TEST(a_model_moves_where_the_host_would_not)
 }
 END_TEST
 
+/* Enlightenments are part of what the guest was told; the other host gives what it can of the same wish. */
+START_TEST(an_enlightenment_is_in_the_way)
+{
+	static struct found found;
+	const struct cpu_config asked = {.model = "host",
+					 .hyperv = {.enabled = true,
+						    .vendor_id = "Microsoft Hv",
+						    .vpindex = true,
+						    .time = true,
+						    .synic = true}};
+	_cleanup_free_ struct cpu_host *a = host_named("intel-skylake-server-6.1"), *b = variant(a, 0);
+	ck_assert_msg(compare(a, &asked, b, &found) == 0, "%s", found.text);
+	for (uint32_t i = 0; i < b->hyperv.count; i++)
+		if (b->hyperv.entries[i].function == 0x40000003)
+			b->hyperv.entries[i].eax &= ~4U; /* SynIC MSRs */
+	ck_assert_int_eq(compare(a, &asked, b, &found), 1);
+	ck_assert_str_eq(found.text, "hyperv: synic cannot be given there\n");
+	ck_assert_int_eq(compare(b, &asked, a, &found), 0);
+	ck_assert_int_eq(compare(a, &all, b, &found), 0); /* without Hyper-V it does not matter */
+}
+END_TEST
+
 /* The set of features that each host gives with `config`. */
 static size_t given(const struct cpu_host *host, const struct cpu_config *config, bool *flags)
 {
@@ -289,5 +311,5 @@ END_TEST
 TEST_MAIN("cpu/compare", a_guest_runs_where_it_was_made, what_runs_there_runs_where_that_runs,
 	  what_is_in_the_way_is_named, of_another_vendor_the_vendor_is_said_and_no_feature_of_it,
 	  a_fixed_control_is_in_the_way, numbers_are_in_the_way, a_model_moves_where_the_host_would_not,
-	  a_baseline_runs_on_all_and_leaves_nothing_out, a_baseline_of_different_vendors_says_so,
-	  a_baseline_fixes_the_tsc_where_rates_differ)
+	  an_enlightenment_is_in_the_way, a_baseline_runs_on_all_and_leaves_nothing_out,
+	  a_baseline_of_different_vendors_says_so, a_baseline_fixes_the_tsc_where_rates_differ)

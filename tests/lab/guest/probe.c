@@ -95,7 +95,7 @@ static int print_cpuid(void)
 /* Those that can be read of the capability MSRs; needs the msr module. */
 static int print_msrs(void)
 {
-	static const unsigned others[] = {0x8b, 0x10a, 0x345, 0xc0011029};
+	static const unsigned others[] = {0x10a, 0x345};
 	int fd = open("/dev/cpu/0/msr", O_RDONLY);
 	if (fd < 0) {
 		perror("/dev/cpu/0/msr");
