@@ -77,6 +77,9 @@ static void put_value(struct feed *f, struct writer *w, const struct key *key)
 					    "\"2049K\"", "\"2Q\"",   "2"};
 	static const char *const files[] = {"\"/proc/self/exe\"", "\"/proc/self/exe\"", "\"none\"", "\"/\"",
 					    "\"\""};
+	static const char *const hexes[] = {"27",	"\"0x1b\"", "\"0xC0010015\"",
+					    "\"0x1g\"", "\"27\"",   "4294967296"};
+	static const char *const switches[] = {"\"on\"", "\"off\"", "\"maybe\"", "true"};
 	const struct choice *choice = key->choices;
 	switch (key->type) {
 	case KEY_BOOL:
@@ -84,6 +87,15 @@ static void put_value(struct feed *f, struct writer *w, const struct key *key)
 		break;
 	case KEY_UINT:
 		put_word(f, w, counts, ARRAY_LEN(counts));
+		break;
+	case KEY_HEX:
+		put_word(f, w, hexes, ARRAY_LEN(hexes));
+		break;
+	case KEY_SWITCH:
+		if (take(f) % 2)
+			put_object(f, w, key->object);
+		else
+			put_word(f, w, switches, ARRAY_LEN(switches));
 		break;
 	case KEY_SIZE:
 		put_word(f, w, sizes, ARRAY_LEN(sizes));
