@@ -305,8 +305,14 @@ START_TEST(a_reset_loads_everything_anew)
 	memcpy(first, rig_ram(&rig, 0, RAM_MIB * MIB), RAM_MIB * MIB);
 	/* What the guest wrote over: everything that was handed to it. */
 	static const uint64_t written[][2] = {
-		{0x500, 32},  {0x7000, 0x1000},	  {0x9000, 0x6000},
-		{0x20000, 6}, {0xe0000, 0x20000}, {BZ_PREFERRED_GPA, BZ_KERNEL_BYTES},
+		{0x500, 32},
+		{0x7000, 0x1000},
+		{0x9000, 0x6000},
+		{0x20000, 6},
+		{LAYOUT_ACPI_GPA,
+		 LAYOUT_ACPI_BYTES}, /* the generation id above it is a device's to restore */
+		{LAYOUT_SMBIOS_GPA, LAYOUT_SMBIOS_BYTES},
+		{BZ_PREFERRED_GPA, BZ_KERNEL_BYTES},
 	};
 	for (size_t i = 0; i < sizeof(written) / sizeof(written[0]); i++)
 		memset(rig_ram(&rig, written[i][0], written[i][1]), 0x5a, written[i][1]);
