@@ -99,7 +99,7 @@ crash_and_restore() { # WHAT OPTION...
     vmm_pid=$!
     until [ -S control ]; do
         kill -0 "$vmm_pid" 2>/dev/null || { say "restoring failed ($what)" && return 1; }
-        sleep 0.1
+        sleep "${pause:-0.1}"
     done
     rm -rf "save-$((saves - 1))" # its successor's memory is the one that is mapped now
 }

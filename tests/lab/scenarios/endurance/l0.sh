@@ -16,5 +16,5 @@ while [ $survived -lt "$CYCLES" ]; do
 done
 [ $survived = "$CYCLES" ] && say "survived all cycles, $in_l2 of them with L2 running"
 vmm_wait
-say "$(count check $((CYCLES * 8)) <console)"
-say "$(count check-disk disk.img $((CYCLES * 8)))"
+say "$(count check $((CYCLES * 16)) <console)"
+say "$(count check-disk disk.img $((CYCLES * 16)))"

@@ -1,2 +1,2 @@
 load_modules
-count run /dev/vda $((CYCLES * 8)) 1
+count run /dev/vda $((CYCLES * 16)) 4
