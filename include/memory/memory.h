@@ -39,6 +39,10 @@ void guest_memory_destroy(struct guest_memory *memory); /* NULL is fine */
  */
 int guest_memory_map_file(struct guest_memory *memory, int fd, struct err *err);
 
+/* Are pages that have no place in this process's page tables (/proc/self/pagemap) zeros? Not where RAM is
+ * shared with other processes, nor where it stands for a file. */
+bool guest_memory_absent_is_zero(const struct guest_memory *memory);
+
 /* Below and, when RAM is larger than the space below the PCI hole, above 4 GiB; in address order. */
 size_t guest_memory_regions(const struct guest_memory *memory, const struct guest_region **ret);
 

@@ -142,6 +142,11 @@ void guest_memory_destroy(struct guest_memory *memory)
 	free(memory);
 }
 
+bool guest_memory_absent_is_zero(const struct guest_memory *memory)
+{
+	return memory->fd < 0 && !memory->from_file;
+}
+
 size_t guest_memory_regions(const struct guest_memory *memory, const struct guest_region **ret)
 {
 	*ret = memory->regions;

@@ -1,11 +1,14 @@
 #include "ram.h"
 
 #include "base/bytes.h"
+#include "base/cleanup.h"
 #include "base/crc32c.h"
 #include "files.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -62,6 +65,8 @@ struct run {
 
 struct writing {
 	int fd;
+	int pagemap_fd;		     /* -1: every page is looked at */
+	uint64_t present[RUN_PAGES]; /* of the piece that is written: what pagemap says of its pages */
 	const uint64_t *pages;
 	struct ram_progress *progress;
 	struct run run;
@@ -74,6 +79,19 @@ static int run_flush(struct writing *w)
 	int r = w->run.bytes ? write_all(w->fd, w->run.host, w->run.bytes, w->run.offset) : 0;
 	w->run.bytes = 0;
 	return r;
+}
+
+/*
+ * Memory that nobody has touched need not be read, which would make the kernel put zeros there, page by page
+ * (Documentation/admin-guide/mm/pagemap.rst: 0 is neither present nor swapped out).
+ */
+static void look_at_piece(struct writing *w, const uint8_t *host, uint64_t bytes)
+{
+	uint64_t pages = bytes / RAM_PAGE_BYTES < RUN_PAGES ? bytes / RAM_PAGE_BYTES : RUN_PAGES;
+	uint64_t offset = (uintptr_t)host / RAM_PAGE_BYTES * sizeof(w->present[0]);
+	size_t len = (size_t)pages * sizeof(w->present[0]);
+	if (w->pagemap_fd < 0 || read_all(w->pagemap_fd, w->present, len, offset) < 0)
+		memset(w->present, 0xff, sizeof(w->present));
 }
 
 static int write_page(struct writing *w, const uint8_t *host, uint64_t offset)
@@ -97,8 +115,12 @@ static int write_region(struct writing *w, const struct guest_region *region, ui
 			atomic_store(&w->progress->done, offset + at);
 			if (atomic_load(&w->progress->cancelled))
 				return -ECANCELED;
+			look_at_piece(w, region->host + at, region->size - at);
 		}
-		r = write_page(w, region->host + at, offset + at);
+		if (w->present[at % PIECE_BYTES / RAM_PAGE_BYTES])
+			r = write_page(w, region->host + at, offset + at);
+		else
+			r = run_flush(w);
 	}
 	return r == 0 ? run_flush(w) : r;
 }
@@ -106,16 +128,20 @@ static int write_region(struct writing *w, const struct guest_region *region, ui
 int ram_write(const struct guest_memory *memory, int fd, const uint64_t *pages, struct ram_progress *progress,
 	      uint32_t *ret_crc, uint64_t *ret_bytes, struct err *err)
 {
-	struct writing w = {.fd = fd, .pages = pages, .progress = progress};
+	struct writing w = {.fd = fd, .pagemap_fd = -1, .pages = pages, .progress = progress};
 	const struct guest_region *regions;
 	size_t count = guest_memory_regions(memory, &regions);
 	uint64_t offset = 0, total = ram_bytes(memory);
 	atomic_store(&progress->total, total);
+	if (guest_memory_absent_is_zero(
+		    memory)) /* when it cannot be opened, pages are looked at one by one */
+		w.pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	int r = ftruncate(fd, (off_t)total) < 0 ? -errno : 0;
 	for (size_t i = 0; r == 0 && i < count; i++) {
 		r = write_region(&w, &regions[i], offset);
 		offset += regions[i].size;
 	}
+	w.pagemap_fd = close_fd(w.pagemap_fd);
 	if (r == 0 && fsync(fd) < 0)
 		r = -errno;
 	if (r < 0)
