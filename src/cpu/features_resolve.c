@@ -221,17 +221,23 @@ static int check_model(const struct resolver *r, struct err *err)
 
 static int check_disabled(const struct resolver *r, struct err *err)
 {
-	for (int i = 1; i < F_COUNT; i++) {
-		if (!r->disabled[i])
-			continue;
-		if (r->required[i])
+	for (int i = 1; i < F_COUNT; i++)
+		if (r->disabled[i] && r->required[i])
 			return err_set(err, -EINVAL, "cpu.disable: \"%s\" is also in cpu.require",
 				       feature_rows[i].is.name);
-		if (r->fixed[feature_rows[i].word] & feature_mask((enum feature_id)i) && r->given[F_VMX])
-			return err_set(
-				err, -EOPNOTSUPP,
-				"cpu.disable: \"%s\" cannot be taken away: this host's KVM fixes it to 1",
-				feature_rows[i].is.name);
+	return 0;
+}
+
+/* A control that the host's KVM fixes to 1 is there for L1, whatever was disabled. */
+static int check_fixed(const struct resolver *r, struct err *err)
+{
+	char reason[256];
+	for (size_t i = 1; i < F_COUNT && r->given[F_VMX]; i++) {
+		if (r->given[i] || !(r->fixed[feature_rows[i].word] & feature_mask((enum feature_id)i)))
+			continue;
+		cpu_report_reason(r->report, i - 1, reason, sizeof(reason));
+		return err_set(err, -EOPNOTSUPP, "cpu.disable: %s, and this host's KVM fixes it to 1",
+			       reason);
 	}
 	return 0;
 }
@@ -366,6 +372,8 @@ static int resolve(struct resolver *r, const struct cpu_config *asked, enum nest
 	code = resolve_hyperv(r, asked, preferred, ret, err);
 	if (code == 0)
 		code = check_disabled(r, err);
+	if (code == 0)
+		code = check_fixed(r, err);
 	if (code == 0)
 		code = check_nested(r, nested, &ret->nested, err);
 	if (code == 0)

@@ -138,7 +138,17 @@ START_TEST(a_control_that_kvm_fixes_stays)
 	resolve(host, &asked, NESTED_AUTO);
 	ck_assert_int_eq(got.code, -EOPNOTSUPP);
 	ck_assert_str_eq(got.err.text,
-			 "cpu.disable: \"vmx-hlt-exit\" cannot be taken away: this host's KVM fixes it to 1");
+			 "cpu.disable: vmx-hlt-exit: disabled, and this host's KVM fixes it to 1");
+	host_msr_of(host->msrs, host->msr_count, 0x48b)->value |= 1U << 3;
+	asked = (struct cpu_config){.disable = {"rdtscp"}, .disable_count = 1};
+	resolve(host, &asked, NESTED_AUTO);
+	ck_assert_int_eq(got.code, -EOPNOTSUPP);
+	ck_assert_str_eq(got.err.text,
+			 "cpu.disable: vmx-rdtscp-exit: needs rdtscp, which is disabled, and this host's KVM "
+			 "fixes it to 1");
+	resolve(host, &asked, NESTED_OFF);
+	ck_assert_int_eq(got.code, 0);
+	host_msr_of(host->msrs, host->msr_count, 0x48b)->value &= ~UINT64_C(8);
 	asked = (struct cpu_config){.model = "x86-64-v3"};
 	resolve(host, &asked, NESTED_AUTO);
 	ck_assert_msg(got.code == 0, "%s", got.err.text);
