@@ -1,7 +1,7 @@
 /*
- * A guest that uses each enlightenment once and looks at the result (TLFS 6.0b). Runs on the entry code and
- * linker script of tests/native. With "less" on its command line the machine has no SynIC, and what CPUID
- * does not show must be refused.
+ * A guest that uses each enlightenment once and looks at the result (TLFS 6.0b); then it resets itself by
+ * MSR, finds all as new, and does it again. Runs on the entry code and linker script of tests/native. With
+ * "less" on its command line the machine has no SynIC, and what CPUID does not show must be refused.
  */
 #include "guest.h"
 
@@ -36,11 +36,14 @@
 #define STIMER_SINT(n)	     ((n) << 16)
 #define MESSAGE_TIMER	     0x80000010U
 #define CALL_FLUSH_SPACE     0x0002
+#define CALL_FLUSH_LIST	     0x0003
+#define CALL_FLUSH_SPACE_EX  0x0013
 #define CALL_LONG_SPIN_WAIT  0x0008
 #define CALL_SEND_IPI	     0x000b
 #define CALL_POST_MESSAGE    0x005c
 #define CALL_SIGNAL_EVENT    0x005d
 #define CALL_FAST	     (1U << 16)
+#define CALL_REPEATS(n)	     ((uint64_t)(n) << 32)
 #define STATUS_SUCCESS	     0
 #define STATUS_BAD_CODE	     2
 #define STATUS_NO_ACCESS     6
@@ -142,15 +145,16 @@ static bool wait_for(volatile uint32_t *counter, uint32_t want)
 }
 
 /* 32-bit guests: EDX:EAX call, EBX:ECX input, EDI:ESI output or second input (TLFS 3.7). */
-static uint32_t hypercall(uint32_t call, uint64_t input, uint64_t second)
+static uint64_t hypercall(uint64_t call, uint64_t input, uint64_t second)
 {
-	uint32_t a = call, b = (uint32_t)(input >> 32), c = (uint32_t)input, d = 0;
+	uint32_t a = (uint32_t)call, b = (uint32_t)(input >> 32), c = (uint32_t)input,
+		 d = (uint32_t)(call >> 32);
 	uint32_t si = (uint32_t)second, di = (uint32_t)(second >> 32);
 	__asm__ volatile("call *%[page]"
 			 : "+a"(a), "+b"(b), "+c"(c), "+d"(d), "+S"(si), "+D"(di)
 			 : [page] "m"((uint32_t){(uint32_t)hypercall_page})
 			 : "memory", "cc");
-	return a & 0xffff;
+	return (uint64_t)d << 32 | a; /* status, and repeats done from bit 32 on */
 }
 
 static bool msr_faults(uint32_t index)
@@ -217,7 +221,7 @@ static void check_reference_tsc(void)
 static void check_hypercalls(void)
 {
 	struct {
-		uint64_t space, flags, processors;
+		uint64_t space, flags, processors, list[2];
 	} *flush = (void *)input_page;
 	struct {
 		uint32_t connection, reserved, type, bytes;
@@ -227,11 +231,19 @@ static void check_hypercalls(void)
 	wrmsr(MSR_GUEST_OS_ID, 0x8100000000000000);
 	wrmsr(MSR_HYPERCALL, (uint32_t)hypercall_page | 1);
 	check("hypercall page", rdmsr(MSR_HYPERCALL) == ((uint32_t)hypercall_page | 1), hypercall_page[2]);
-	uint32_t r = hypercall(CALL_LONG_SPIN_WAIT | CALL_FAST, 100, 0);
+	uint64_t r = hypercall(CALL_LONG_SPIN_WAIT | CALL_FAST, 100, 0);
 	check("long spin wait", r == STATUS_SUCCESS, r);
 	flush->flags = 3; /* all processors, all address spaces */
 	r = hypercall(CALL_FLUSH_SPACE, (uint32_t)flush, 0);
 	check("flush", r == STATUS_SUCCESS, r);
+	flush->list[0] = (uint32_t)hypercall_page & ~0xfffU;
+	flush->list[1] = ((uint32_t)input_page & ~0xfffU) | 1; /* and the page behind it */
+	r = hypercall(CALL_FLUSH_LIST | CALL_REPEATS(2), (uint32_t)flush, 0);
+	check("flush of a list", r == CALL_REPEATS(2), r);
+	flush->processors = 1; /* the format of a set of processors: all of them */
+	flush->list[0] = 0;
+	r = hypercall(CALL_FLUSH_SPACE_EX, (uint32_t)flush, 0);
+	check("flush by processor set", r == STATUS_SUCCESS, r);
 	interrupts[2] = 0;
 	r = hypercall(CALL_SEND_IPI | CALL_FAST, VECTOR_IPI, 1);
 	check("IPI", r == STATUS_SUCCESS && wait_for(&interrupts[2], 1), r);
@@ -329,8 +341,33 @@ static void check_refusals(void)
 	check("VP index is there", !msr_faults(MSR_VP_INDEX), 0);
 	wrmsr(MSR_GUEST_OS_ID, 0x8100000000000000);
 	wrmsr(MSR_HYPERCALL, (uint32_t)hypercall_page | 1);
-	uint32_t result = hypercall(CALL_SEND_IPI | CALL_FAST, VECTOR_IPI, 1);
+	uint64_t result = hypercall(CALL_SEND_IPI | CALL_FAST, VECTOR_IPI, 1);
 	check("IPI is refused", result == STATUS_NO_ACCESS, result);
+}
+
+/* A word of RAM that survives a reset. */
+static volatile uint32_t *const was_here = (volatile uint32_t *)0x50000;
+enum { MAGIC = 0x41455249 };
+
+/*
+ * After a reset nothing is left of what the first run set up. KVM keeps the hypercall page's address, but not
+ * its enable bit; a SynIC is on from the start.
+ */
+static void check_clean(void)
+{
+	static const struct {
+		uint32_t msr;
+		uint64_t mask, value;
+	} rows[] = {
+		{MSR_GUEST_OS_ID, ~0ULL, 0},	 {MSR_HYPERCALL, 1, 0},	   {MSR_REFERENCE_TSC, ~0ULL, 0},
+		{MSR_VP_ASSIST_PAGE, ~0ULL, 0},	 {MSR_SCONTROL, ~0ULL, 1}, {MSR_SIMP, ~0ULL, 0},
+		{MSR_SINT0 + 2, ~0ULL, 0x10000}, {MSR_STIMER0, ~0ULL, 0},  {MSR_STIMER0 + 2, ~0ULL, 0},
+		{MSR_REENLIGHTENMENT, ~0ULL, 0},
+	};
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		uint64_t value = rdmsr(rows[i].msr);
+		check("clean after reset", (value & rows[i].mask) == rows[i].value, value);
+	}
 }
 
 static bool told(uint32_t info, const char *word)
@@ -353,6 +390,8 @@ uint8_t payload(uint32_t magic, uint32_t info)
 	if (told(info, "less")) {
 		check_refusals();
 	} else {
+		if (*was_here == MAGIC)
+			check_clean();
 		check_identity();
 		check_time();
 		check_reference_tsc();
@@ -365,7 +404,10 @@ uint8_t payload(uint32_t magic, uint32_t info)
 		wrmsr(MSR_CRASH_CTL, 1ULL << 63);
 	}
 	print_to(COM1, failures ? "LAB HV failed\n" : "LAB HV all right\n");
-	if (!failures && told(info, "reset"))
-		wrmsr(MSR_RESET, 1); /* the machine ends here by on_reset */
+	if (!failures && told(info, "reset") && *was_here != MAGIC) {
+		*was_here = MAGIC;
+		wrmsr(MSR_RESET, 1);
+		print_to(COM1, "LAB HV failed to reset\n");
+	}
 	return failures ? 1 : 10;
 }
