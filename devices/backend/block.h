@@ -96,6 +96,13 @@ int block_open(const struct disk_config *config, struct loop *loop, struct block
 int block_lock(int fd, const char *path, bool read_only, struct err *err);
 void block_unlock(int fd); /* before closing it: an io_uring may keep the file open for a while yet */
 
+/*
+ * Holds the place of an image that another machine has: as large and as writable as `like`, but every request
+ * is -EIO.
+ */
+int block_absent_open(const struct block *like, struct block **ret, struct err *err);
+bool block_is_absent(const struct block *block);
+
 void block_close(struct block *block); /* nothing is in flight; NULL is fine */
 
 /* Out of range: -EINVAL; a change of a read-only image: -EROFS; both by `done`, as all else. */

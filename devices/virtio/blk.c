@@ -54,7 +54,7 @@ static uint8_t log2_of(uint32_t power)
 	return (uint8_t)__builtin_ctz(power);
 }
 
-static void fill_space(struct blk *blk, uint16_t queues)
+void blk_fill_space(struct blk *blk)
 {
 	const struct disk_config *config = blk->config;
 	const struct block *block = blk->block;
@@ -68,7 +68,7 @@ static void fill_space(struct blk *blk, uint16_t queues)
 		.physical_block_exp = log2_of(physical / size),
 		.min_io_size = (uint16_t)(physical / size < UINT16_MAX ? physical / size : 0),
 		.opt_io_size = block->optimal_io_bytes / size,
-		.num_queues = queues,
+		.num_queues = blk->queue_count,
 		.max_discard_sectors = BLK_RANGE_SECTORS_MAX,
 		.max_discard_seg = BLK_RANGES_MAX,
 		.discard_sector_alignment =
@@ -355,6 +355,14 @@ static uint16_t count_queues(const struct disk_config *config, const struct devi
 	return (uint16_t)(cpus < BLK_QUEUES_MAX ? cpus : BLK_QUEUES_MAX);
 }
 
+static int open_image(struct blk *blk, bool absent, struct err *err)
+{
+	struct loop *loop = iothread_loop(blk->iothread);
+	const struct block elsewhere = {.loop = loop, .read_only = blk->config->read_only};
+	return absent ? block_absent_open(&elsewhere, &blk->block, err)
+		      : block_open(blk->config, loop, &blk->block, err);
+}
+
 static int build(struct blk *blk, size_t index, const struct device_services *services, struct err *err)
 {
 	const struct disk_config *config = blk->config;
@@ -373,11 +381,12 @@ static int build(struct blk *blk, size_t index, const struct device_services *se
 		spec.queue_size_max[i] = (uint16_t)config->queue_size;
 	int res = choose_thread(blk, services, index, &spec.place, err);
 	if (res == 0)
-		res = block_open(config, iothread_loop(blk->iothread), &blk->block, err);
+		res = open_image(blk, services->absent, err);
 	if (res < 0)
 		return res;
 	ratelimit_init(&blk->limit, &config->rate, blk->block->loop, run_queues, blk);
-	fill_space(blk, queues);
+	blk->queue_count = queues;
+	blk_fill_space(blk);
 	return virtio_create(&spec, services, &blk->base.virtio, err);
 }
 
@@ -416,4 +425,6 @@ const struct device_class disk_class = {
 	.restore = blk_restore,
 	.quiesce = virtio_device_quiesce,
 	.resume = virtio_device_resume,
+	.release = blk_release,
+	.acquire = blk_acquire,
 };

@@ -102,6 +102,8 @@ struct blk {
 	struct block *block;
 	char name[16]; /* "disk0" */
 
+	uint16_t queue_count;
+
 	/* Under the transport's lock. */
 	struct blk_config space;
 	bool first_writeback; /* what reset gives space.writeback */
@@ -140,5 +142,11 @@ void blk_retry_done(struct loop_op *op, int res);
 void blk_drop_failed(struct blk *blk, const struct blk_queue *queue);
 /* blk.c: something ended; perhaps that is what a stop waits for. */
 void blk_ended(struct blk *blk);
+/* The config space, from blk->block. */
+void blk_fill_space(struct blk *blk);
+
+/* blk_handover.c: of the class. */
+int blk_release(struct device *device, struct err *err);
+int blk_acquire(struct device *device, struct err *err);
 
 #endif

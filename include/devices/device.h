@@ -45,6 +45,7 @@ struct device_services {
 	void (*request)(void *owner, enum machine_request request, int exit_code);
 	void *request_owner;
 	struct console_keys keys;
+	bool absent; /* what can be only one machine's (images) is still another's: acquire opens it */
 };
 
 struct device;
@@ -69,6 +70,13 @@ struct device_class {
 	 */
 	void (*quiesce)(struct device *device);
 	void (*resume)(struct device *device);
+	/*
+	 * What can be only one machine's changes hands: release writes it out and lets it go, acquire opens
+	 * it (-EBUSY: the other machine still has it). At rest; -errno changes nothing. NULL both: there is
+	 * nothing of the kind.
+	 */
+	int (*release)(struct device *device, struct err *err);
+	int (*acquire)(struct device *device, struct err *err);
 	void (*power_button)(struct device *device); /* NULL for all but the one that has it; any thread */
 };
 

@@ -22,6 +22,8 @@ int machine_create(const struct machine_config *config, struct machine **ret, st
  * before.
  */
 int machine_create_incoming(const struct machine_config *config, struct machine **ret, struct err *err);
+/* The same, and its disks are still another machine's: machine_acquire opens them. */
+int machine_create_absent(const struct machine_config *config, struct machine **ret, struct err *err);
 void machine_destroy(struct machine *machine); /* NULL is fine */
 
 /* May the guest run guests of its own? */
@@ -133,6 +135,21 @@ int machine_save_state(struct machine *machine, struct state_writer *writer, str
  * by observers. */
 int machine_save_vcpus(struct machine *machine, struct state_writer *writer, struct err *err);
 int machine_load_state(struct machine *machine, const struct state_file *file, bool went_on, struct err *err);
+
+/*
+ * For a machine that moves; all on the machine's thread.
+ *
+ * peek: the state of now, without anybody being told that the guest stood still for so long; -EBUSY as above.
+ * forget: undo a machine_load_state, which may then come again; RAM stays as it is. The machine never ran.
+ * release, acquire: let go of what only one machine can have (disk images), written out; and open it again.
+ * The machine is paused. -EBUSY: another machine has it. When acquire fails nothing is open. throttle: from
+ * now on the vCPUs stand still for so many percent of the time (0 to 99), in slices; 0: none.
+ */
+int machine_peek_state(struct machine *machine, struct state_writer *writer, struct err *err);
+int machine_forget_state(struct machine *machine, struct err *err);
+int machine_release(struct machine *machine, struct err *err);
+int machine_acquire(struct machine *machine, struct err *err);
+int machine_throttle(struct machine *machine, unsigned percent, struct err *err);
 
 /* Parts, borrowed, for the floors above. */
 struct loop *machine_loop(struct machine *machine);

@@ -5,6 +5,7 @@
 #define AERIE_MIGRATE_MIGRATE_H
 
 #include "base/err.h"
+#include "machine/machine.h"
 
 #include <limits.h>
 #include <stdbool.h>
@@ -53,5 +54,57 @@ struct migrate_info {
 	uint32_t throttle_percent;
 	struct err err; /* failed */
 };
+
+/* ---- the source ---- */
+
+struct migrate;
+
+/*
+ * What a machine needs to be able to leave. `changed` (may be NULL) is called on the machine's thread when
+ * the status is another. The machine is borrowed; create and destroy around machine_run, on its thread.
+ */
+int migrate_create(struct machine *machine, void (*changed)(void *owner), void *owner, struct migrate **ret,
+		   struct err *err);
+void migrate_destroy(struct migrate *migrate); /* NULL is fine */
+
+/* All of these on the machine's thread. */
+
+/* Begins, and returns. `uri`: docs/migration.md. -EBUSY: one is under way, or the machine is not ours. */
+int migrate_start(struct migrate *migrate, const char *uri, struct err *err);
+/* 0 also when nothing is under way; -EBUSY: too late. */
+int migrate_cancel(struct migrate *migrate, struct err *err);
+void migrate_query(struct migrate *migrate, struct migrate_info *ret);
+const struct migrate_params *migrate_get_params(const struct migrate *migrate);
+/* For the next one; bandwidth and downtime limit also for the one under way. -EINVAL names the parameter. */
+int migrate_set_params(struct migrate *migrate, const struct migrate_params *params, struct err *err);
+/*
+ * After in_doubt, by an operator who knows that the machine does not run on the other side: it runs on here.
+ * -EINVAL: there is no doubt; else what keeps it from running.
+ */
+int migrate_resume_here(struct migrate *migrate, struct err *err);
+
+/* ---- the destination ---- */
+
+struct incoming;
+
+/* Listens. `tls_creds`: a folder, or NULL. */
+int incoming_create(const char *uri, const char *tls_creds, struct incoming **ret, struct err *err);
+/* Quits what is under way; after machine_run, before machine_destroy. NULL is fine. */
+void incoming_destroy(struct incoming *incoming);
+
+/*
+ * Waits for a source and what it says of its machine: JSON for config_parse, borrowed. For who has no
+ * configuration of its own; SIGINT and SIGTERM end the process as ever.
+ */
+int incoming_config(struct incoming *incoming, const char **ret, size_t *ret_bytes, struct err *err);
+/* Tells the source why it will not be. */
+void incoming_refuse(struct incoming *incoming, const struct err *err);
+
+/*
+ * Takes the machine (machine_create_absent, not running) in, by a thread of its own; then it runs, if it ran
+ * over there. If it fails, machine_ask_end is called and incoming_error says why.
+ */
+int incoming_start(struct incoming *incoming, struct machine *machine, struct err *err);
+int incoming_error(struct incoming *incoming, struct err *err); /* after machine_run; 0: it went well */
 
 #endif

@@ -6,6 +6,7 @@
 #include "drive.h"
 #include "host/advisory.h"
 #include "machine/machine.h"
+#include "migrate/migrate.h"
 
 #include <getopt.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@ struct run_options {
 	bool verbose;
 	const char *control; /* NULL: what the config says */
 	bool paused;
+	const char *incoming, *incoming_tls; /* NULL: the machine begins here; no TLS */
 };
 
 static void run_usage(void)
@@ -27,6 +29,10 @@ static void run_usage(void)
 		  "Run the machine that CONFIG (JSON, see docs/config.md) describes.\n\n"
 		  "  -s, --set KEY=VALUE  override a key of CONFIG, for example --set memory.size=4G\n"
 		  "  -c, --control PATH   listen there for aerie ctl and QMP clients (docs/control.md)\n"
+		  "  -i, --incoming URI   the machine comes from another aerie (docs/migration.md); without "
+		  "CONFIG\n"
+		  "                       its own configuration comes with it\n"
+		  "  -t, --incoming-tls DIR  only by TLS, with the keys in DIR\n"
 		  "  -p, --paused         do not start the guest until the control socket says cont\n"
 		  "  -v, --verbose        say more, and KVM's figures at the end; twice: also what the guest "
 		  "probes\n"
@@ -38,19 +44,39 @@ static void run_usage(void)
 		  "usage or config.\n");
 }
 
+/* What was left over, and what does not go together. */
+static int run_check(int count, char **left, struct run_options *ret)
+{
+	if (count > 1 || (count == 0 && !ret->incoming)) {
+		log_error("run: one config file is needed (see 'aerie run --help')");
+		return -1;
+	}
+	if (ret->incoming_tls && !ret->incoming) {
+		log_error("run: --incoming-tls is for --incoming");
+		return -1;
+	}
+	if (ret->paused && ret->incoming) {
+		log_error("run: --paused: a machine that comes by --incoming is paused if it was over there");
+		return -1;
+	}
+	ret->path = count ? left[0] : NULL;
+	return 0;
+}
+
 /* 0 to go on, or -1 with *ret_code set. */
 static int run_parse(int argc, char **argv, struct run_options *ret, int *ret_code)
 {
 	static const struct option options[] = {
-		{"set", required_argument, NULL, 's'}, {"control", required_argument, NULL, 'c'},
-		{"paused", no_argument, NULL, 'p'},    {"verbose", no_argument, NULL, 'v'},
-		{"help", no_argument, NULL, 'h'},      {0},
+		{"set", required_argument, NULL, 's'},	    {"control", required_argument, NULL, 'c'},
+		{"incoming", required_argument, NULL, 'i'}, {"incoming-tls", required_argument, NULL, 't'},
+		{"paused", no_argument, NULL, 'p'},	    {"verbose", no_argument, NULL, 'v'},
+		{"help", no_argument, NULL, 'h'},	    {0},
 	};
 	int option;
 	enum log_level level = LOG_WARN;
 
 	*ret_code = CLI_USAGE;
-	while ((option = getopt_long(argc, argv, "s:c:pvh", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "s:c:i:t:pvh", options, NULL)) != -1) {
 		switch (option) {
 		case 's':
 			if (ret->set_count == SET_MAX) {
@@ -61,6 +87,12 @@ static int run_parse(int argc, char **argv, struct run_options *ret, int *ret_co
 			break;
 		case 'c':
 			ret->control = optarg;
+			break;
+		case 'i':
+			ret->incoming = optarg;
+			break;
+		case 't':
+			ret->incoming_tls = optarg;
 			break;
 		case 'p':
 			ret->paused = true;
@@ -80,12 +112,7 @@ static int run_parse(int argc, char **argv, struct run_options *ret, int *ret_co
 		}
 	}
 	log_set_level(level);
-	if (argc - optind != 1) {
-		log_error("run: one config file is needed (see 'aerie run --help')");
-		return -1;
-	}
-	ret->path = argv[optind];
-	return 0;
+	return run_check(argc - optind, argv + optind, ret);
 }
 
 /* A guest that may run guests of its own on a kernel that does not contain them: once, and only if it is
@@ -97,30 +124,65 @@ static void run_warn(const struct machine *machine)
 		log_warn("%s", advisory.text);
 }
 
+/* The machine itself, from here or from elsewhere. */
+static int run_begin(const struct run_options *options, struct machine_config **ret_config,
+		     struct incoming **ret_incoming, struct err *err)
+{
+	const char *text;
+	size_t bytes;
+	int r = 0;
+	if (options->incoming)
+		r = incoming_create(options->incoming, options->incoming_tls, ret_incoming, err);
+	if (r < 0)
+		return r;
+	if (options->path)
+		return config_load(options->path, options->set, options->set_count, ret_config, err);
+	r = incoming_config(*ret_incoming, &text, &bytes, err);
+	if (r == 0)
+		r = config_parse("what the source sent", text, bytes, options->set, options->set_count,
+				 ret_config, err);
+	if (r < 0)
+		incoming_refuse(*ret_incoming, err);
+	return r;
+}
+
+static int run_machine(const struct run_options *options, const struct machine_config *config,
+		       struct incoming *incoming, struct machine **ret, int *ret_code, struct err *err)
+{
+	int r = incoming ? machine_create_absent(config, ret, err) : machine_create(config, ret, err);
+	if (r < 0) {
+		if (incoming)
+			incoming_refuse(incoming, err);
+		return r;
+	}
+	run_warn(*ret);
+	if (options->verbose && machine_nests(*ret))
+		run_log_nesting(config);
+	if (incoming)
+		r = incoming_start(incoming, *ret, err);
+	if (r == 0)
+		r = drive_machine(*ret, options->control, options->paused || incoming, ret_code, err);
+	return r == 0 && incoming ? incoming_error(incoming, err) : r;
+}
+
 int cli_run(int argc, char **argv)
 {
 	struct run_options options = {0};
 	struct machine_config *config = NULL;
 	struct machine *machine = NULL;
+	struct incoming *incoming = NULL;
 	struct err err = ERR_INIT;
 	int code;
 
 	if (run_parse(argc, argv, &options, &code) < 0)
 		return code;
-	if (config_load(options.path, options.set, options.set_count, &config, &err) < 0) {
-		log_error("%s", err.text);
-		return CLI_USAGE;
-	}
-	code = CLI_FAILED;
-	if (machine_create(config, &machine, &err) == 0) {
-		run_warn(machine);
-		if (options.verbose && machine_nests(machine))
-			run_log_nesting(config);
-		if (drive_machine(machine, options.control, options.paused, &code, &err) < 0)
-			code = CLI_FAILED;
-	}
+	if (run_begin(&options, &config, &incoming, &err) < 0)
+		code = options.path && (incoming || !options.incoming) ? CLI_USAGE : CLI_FAILED;
+	else if (run_machine(&options, config, incoming, &machine, &code, &err) < 0)
+		code = CLI_FAILED;
 	if (machine && options.verbose)
 		machine_log_stats(machine);
+	incoming_destroy(incoming);
 	machine_destroy(machine); /* before the message: it gives the terminal back */
 	if (err.code)
 		log_error("%s", err.text);

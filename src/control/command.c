@@ -11,8 +11,8 @@
 #include <string.h>
 
 const struct command *const command_tables[] = {
-	commands_machine,  commands_devices, commands_stats, commands_jobs,
-	commands_snapshot, commands_nested,  NULL,
+	commands_machine,  commands_devices, commands_stats,   commands_jobs,
+	commands_snapshot, commands_nested,  commands_migrate, NULL,
 };
 
 /* ---- the tables ---- */

@@ -66,6 +66,7 @@ extern const struct command commands_stats[];
 extern const struct command commands_jobs[];
 extern const struct command commands_snapshot[];
 extern const struct command commands_nested[];
+extern const struct command commands_migrate[];
 
 /* All of them; ends with NULL. */
 extern const struct command *const command_tables[];

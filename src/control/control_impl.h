@@ -6,6 +6,7 @@
 #include "host/loop.h"
 #include "host/unix_socket.h"
 #include "job.h"
+#include "migrate/migrate.h"
 #include "session.h"
 
 enum {
@@ -28,11 +29,16 @@ struct control {
 	struct machine_observer observer;
 	struct job *jobs;
 	struct snapshot_base *snapshot_base; /* since which writes are remembered; NULL: none */
+	struct migrate *migrate;
+	enum migrate_status migrate_said; /* by the latest event */
 	uint64_t balloon_said_ns;
 };
 
 /* To all clients that have negotiated. `data` is owned from here, and may be NULL. */
 void control_event(struct control *control, const char *name, cJSON *data);
+
+/* commands_migrate.c: the machine can be moved from now on. */
+int control_start_migrate(struct control *control, struct err *err);
 
 /* ---- client.c ---- */
 

@@ -139,6 +139,11 @@ int control_create(struct machine *machine, const char *path, struct control **r
 		control_destroy(control);
 		return err_prepend(err, "control socket");
 	}
+	r = control_start_migrate(control, err);
+	if (r < 0) {
+		control_destroy(control);
+		return r;
+	}
 	machine_observe(machine, &control->observer);
 	accept_next(control);
 	*ret = control;
@@ -150,6 +155,7 @@ void control_destroy(struct control *control)
 	if (!control)
 		return;
 	machine_unobserve(control->machine, &control->observer);
+	migrate_destroy(control->migrate);
 	int fd = loop_release(control->loop, &control->accept_op);
 	if (fd > 0) /* it came in just now */
 		(void)close_fd(fd);

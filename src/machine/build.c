@@ -152,6 +152,7 @@ static int build_devices(struct machine *machine, struct err *err)
 		.request = machine_request,
 		.request_owner = machine,
 		.keys = {.action = machine_console, .owner = machine},
+		.absent = machine->absent,
 	};
 	bool built[CONFIG_DEVICES_MAX] = {false};
 	const uintptr_t first = (uintptr_t)machine->config->devices;
@@ -212,7 +213,7 @@ static int (*const build_steps[])(struct machine *machine, struct err *err) = {
 	build_io_threads, build_buses, build_devices, build_vcpus,
 };
 
-static int machine_build(const struct machine_config *config,
+static int machine_build(const struct machine_config *config, bool absent,
 			 int (*last)(struct machine *machine, struct err *err), struct machine **ret,
 			 struct err *err)
 {
@@ -220,6 +221,7 @@ static int machine_build(const struct machine_config *config,
 	if (!machine)
 		return err_sys(err, -ENOMEM, "machine");
 	machine->config = config;
+	machine->absent = absent;
 	machine->kvm_fd = machine->vm_fd = machine->signal_fd = -1;
 	machine->event_op.done = machine_on_event;
 	machine->signal_op.done = machine_on_signal;
@@ -239,7 +241,7 @@ static int machine_build(const struct machine_config *config,
 
 int machine_create(const struct machine_config *config, struct machine **ret, struct err *err)
 {
-	return machine_build(config, machine_load, ret, err);
+	return machine_build(config, false, machine_load, ret, err);
 }
 
 /* At rest: a restored device would begin with what it finds in RAM, before the vCPUs are what they were. */
@@ -253,13 +255,19 @@ static int await_state(struct machine *machine, struct err *err)
 
 int machine_create_incoming(const struct machine_config *config, struct machine **ret, struct err *err)
 {
-	return machine_build(config, await_state, ret, err);
+	return machine_build(config, false, await_state, ret, err);
+}
+
+int machine_create_absent(const struct machine_config *config, struct machine **ret, struct err *err)
+{
+	return machine_build(config, true, await_state, ret, err);
 }
 
 void machine_destroy(struct machine *machine)
 {
 	if (!machine)
 		return;
+	machine_throttle_free(machine);
 	vcpus_destroy(machine->vcpus); /* first: its threads call into all the rest */
 	while (machine->device_count > 0) {
 		struct device *device = machine->devices[--machine->device_count];

@@ -44,9 +44,11 @@ struct machine {
 
 	/* The machine's thread only. */
 	enum machine_status status;
-	enum machine_cause cause; /* of the event that is acted on */
-	bool held;		  /* paused before machine_run */
-	bool at_rest;		  /* devices are quiesced */
+	enum machine_cause cause;	   /* of the event that is acted on */
+	bool held;			   /* paused before machine_run */
+	bool at_rest;			   /* devices are quiesced */
+	bool absent;			   /* its images are another machine's */
+	struct machine_throttle *throttle; /* NULL: never asked for (handover.c) */
 	struct machine_observer *observers;
 };
 
@@ -64,6 +66,8 @@ void machine_tell(struct machine *machine, enum machine_notice notice);
 /* Devices come to rest, and take up work again; nothing when they have (state.c). The vCPUs are parked. */
 void machine_quiesce_devices(struct machine *machine);
 void machine_resume_devices(struct machine *machine);
+
+void machine_throttle_free(struct machine *machine);
 
 /* What devices, vCPUs and the console ask for. Any thread. */
 void machine_request(void *owner, enum machine_request request, int exit_code);

@@ -146,6 +146,7 @@ int dest_begin(struct dest *dest, struct err *err)
 	int r = meet(dest, err);
 	for (uint32_t i = 0; r == 0 && i < dest->hello.channels; i++)
 		r = accept_channel(dest, err);
+	listener_close(&dest->listener); /* nobody else is expected, and the address is free for the next */
 	if (r == 0)
 		r = link_expect(&dest->link, WIRE_CONFIG, &header, err);
 	if (r == 0)

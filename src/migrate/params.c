@@ -1,5 +1,9 @@
 /* What a migration may be told, and what it says of itself: names and defaults. */
+#include "params.h"
 #include "migrate/migrate.h"
+
+#include <errno.h>
+#include <inttypes.h>
 
 const struct migrate_params migrate_params_default = {
 	.downtime_limit_ms = 300,
@@ -21,4 +25,32 @@ const char *migrate_status_name(enum migrate_status status)
 		[MIGRATE_FAILED] = "failed",
 	};
 	return names[status];
+}
+
+static int check(struct err *err, const char *name, uint64_t value, uint64_t min, uint64_t max)
+{
+	if (value >= min && value <= max)
+		return 0;
+	return err_set(err, -EINVAL, "%s: %" PRIu64 ", where %" PRIu64 " to %" PRIu64 " are good", name,
+		       value, min, max);
+}
+
+/* Below a MiB a second a single message would take longer than the other side waits. */
+int migrate_check_params(const struct migrate_params *params, struct err *err)
+{
+	int r = params->max_bandwidth ? check(err, "max-bandwidth", params->max_bandwidth, 1 << 20, INT64_MAX)
+				      : 0;
+	if (r == 0)
+		r = check(err, "downtime-limit", params->downtime_limit_ms, 1, 2000000);
+	if (r == 0)
+		r = check(err, "multifd-channels", params->channels, 0, MIGRATE_CHANNELS_MAX);
+	if (r == 0)
+		r = check(err, "multifd-zstd-level", params->zstd_level, 0, 19);
+	if (r == 0)
+		r = check(err, "cpu-throttle-initial", params->throttle_initial, 1, 99);
+	if (r == 0)
+		r = check(err, "cpu-throttle-increment", params->throttle_increment, 1, 99);
+	if (r == 0)
+		r = check(err, "max-cpu-throttle", params->throttle_max, params->throttle_initial, 99);
+	return r;
 }

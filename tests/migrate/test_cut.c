@@ -213,8 +213,14 @@ static enum where move_with(const struct fault *fault, bool *ret_hit)
 	proxy_start(&proxy, &world, fault);
 	move_start(&move, &proxy.uri, &params);
 	pthread_join(move.source_thread, NULL);
-	dest_cancel(&move.dest); /* one that still waits for a source that means it */
-	pthread_join(move.dest_thread, NULL);
+	struct timespec soon;
+	(void)clock_gettime(CLOCK_REALTIME, &soon);
+	if (atomic_load(&move.dest.state) == DST_READY) /* RUN may be on its way */
+		soon.tv_sec += 20;
+	if (pthread_timedjoin_np(move.dest_thread, NULL, &soon) != 0) {
+		dest_cancel(&move.dest); /* it still waits for a source that means it */
+		pthread_join(move.dest_thread, NULL);
+	}
 	source_finish(&move.source);
 	proxy_finish(&proxy);
 	enum where where = atomic_load(&world.source.runs) ? AT_SOURCE

@@ -30,8 +30,8 @@ struct machine_rig {
 	struct guest_memory *memory;
 	const char *name;
 	pthread_t thread;
-	_Atomic bool runs, quit;
-	_Atomic unsigned pace_us; /* of its guest, between writes */
+	_Atomic bool runs, quit, busy; /* busy: its guest may be between two writes */
+	_Atomic unsigned pace_us;      /* of its guest, between writes */
 	_Atomic unsigned throttled;
 	bool rehearsed, gone, in_doubt, paused;
 	int refuse_accept, refuse_rehearse, refuse_load; /* -errno to answer with */
@@ -63,14 +63,17 @@ static inline void *world_guest(void *argument)
 		unsigned us = atomic_load(&rig->pace_us);
 		if (us)
 			(void)usleep(us);
-		if (!atomic_load(&rig->runs)) {
-			(void)usleep(200);
-			continue;
+		atomic_store(&rig->busy, true);
+		bool runs = atomic_load(&rig->runs);
+		if (runs) {
+			uint64_t next = *sequence + 1;
+			uint64_t gpa = next % (WORLD_RAM / 2 / 4096) * 4096 + 8;
+			MUST(guest_memory_write(rig->memory, gpa, &next, 8) == 0);
+			MUST(guest_memory_write(rig->memory, 0, &next, 8) == 0);
 		}
-		uint64_t next = *sequence + 1;
-		uint64_t gpa = next % (WORLD_RAM / 2 / 4096) * 4096 + 8;
-		MUST(guest_memory_write(rig->memory, gpa, &next, 8) == 0);
-		MUST(guest_memory_write(rig->memory, 0, &next, 8) == 0);
+		atomic_store(&rig->busy, false);
+		if (!runs)
+			(void)usleep(200);
 	}
 	return NULL;
 }
@@ -100,7 +103,8 @@ static inline void world_halt(struct machine_rig *rig)
 {
 	if (!atomic_exchange(&rig->runs, false))
 		return;
-	(void)usleep(3000 + atomic_load(&rig->pace_us)); /* the guest's thread has seen it */
+	while (atomic_load(&rig->busy))
+		(void)usleep(50);
 	atomic_fetch_sub(&rig->world->running, 1);
 }
 
