@@ -252,6 +252,7 @@ struct machine_config {
 	struct device_config devices[CONFIG_DEVICES_MAX];
 	size_t device_count;
 	struct io_config io;
+	const char *control; /* the control socket; NULL: none */
 	struct debug_config debug;
 };
 

@@ -47,11 +47,30 @@ static int help_command(const char *name)
 	return CLI_OK;
 }
 
+/* The rows of the table in docs/control.md. */
+static int print_commands(void)
+{
+	const struct command_info *info;
+	char expects[512];
+	for (size_t i = 0; (info = control_command(i)); i++) {
+		print_out("| `%s` |", info->name);
+		for (size_t a = 0; a < COMMAND_ARGS_MAX && info->args[a].name; a++) {
+			const struct command_arg *arg = &info->args[a];
+			print_out("%s `%s`%s: %s; %s", a ? "<br>" : "", arg->name,
+				  arg->optional ? " (optional)" : "", arg->doc,
+				  control_arg_expects(arg, expects, sizeof(expects)));
+		}
+		print_out(" | %s |\n", info->doc);
+	}
+	return CLI_OK;
+}
+
 static int help(void)
 {
 	const struct command_info *info;
 	print_out("Usage: aerie ctl PATH COMMAND [KEY=VALUE]... [--json] [--timeout SECONDS]\n"
 		  "       aerie ctl PATH --events\n"
+		  "       aerie ctl --commands\n"
 		  "       aerie ctl --help [COMMAND]\n"
 		  "\n"
 		  "Asks or tells the machine behind the control socket PATH (aerie run --control PATH).\n"
@@ -59,6 +78,7 @@ static int help(void)
 		  "  -j, --json             print the answer as it came, an error too\n"
 		  "  -e, --events           print what happens to the machine until it ends\n"
 		  "  -t, --timeout SECONDS  give up when nothing happens for so long (default 30, 0: never)\n"
+		  "  -c, --commands         list every command with what it takes\n"
 		  "  -h, --help             this text, or what a command takes\n"
 		  "\n"
 		  "Sizes may have K, M, G, T or P behind them. Commands (docs/control.md has examples):\n");
@@ -88,16 +108,14 @@ static bool parse_timeout(const char *text, uint64_t *ret_ns)
 static int ctl_parse(int argc, char **argv, struct ctl_options *ret)
 {
 	static const struct option options[] = {
-		{"json", no_argument, NULL, 'j'},
-		{"events", no_argument, NULL, 'e'},
-		{"timeout", required_argument, NULL, 't'},
-		{"help", no_argument, NULL, 'h'},
-		{0},
+		{"json", no_argument, NULL, 'j'},     {"events", no_argument, NULL, 'e'},
+		{"commands", no_argument, NULL, 'c'}, {"timeout", required_argument, NULL, 't'},
+		{"help", no_argument, NULL, 'h'},     {0},
 	};
 	int option;
 	bool wants_help = false;
 	*ret = (struct ctl_options){.timeout_ns = TIMEOUT_S * UINT64_C(1000000000)};
-	while ((option = getopt_long(argc, argv, "jet:h", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "ject:h", options, NULL)) != -1) {
 		switch (option) {
 		case 'j':
 			ret->json = true;
@@ -109,6 +127,8 @@ static int ctl_parse(int argc, char **argv, struct ctl_options *ret)
 			if (!parse_timeout(optarg, &ret->timeout_ns))
 				return refuse("--timeout takes a number of seconds");
 			break;
+		case 'c':
+			return print_commands();
 		case 'h':
 			wants_help = true;
 			break;

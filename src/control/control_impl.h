@@ -11,6 +11,7 @@
 
 enum {
 	CONTROL_CLIENTS_MAX = 16,
+	CONTROL_BACKLOG = 128, /* who came while the machine was busy */
 	CLIENT_IN_BYTES = 4096,
 	CLIENT_PATIENT_BYTES = 64 * 1024,      /* so much unread output, and no more commands are taken */
 	CLIENT_OUT_BYTES_MAX = 8 * 1024 * 1024 /* so much, and the client is hung up on */

@@ -134,7 +134,7 @@ int control_create(struct machine *machine, const char *path, struct control **r
 	control->accept_op.done = accepted;
 	control->again_op.done = accept_again;
 	control->observer.notice = noticed;
-	int r = unix_socket_listen(path, 0600, CONTROL_CLIENTS_MAX, &control->listener, err);
+	int r = unix_socket_listen(path, 0600, CONTROL_BACKLOG, &control->listener, err);
 	if (r < 0) {
 		control_destroy(control);
 		return err_prepend(err, "control socket");

@@ -175,6 +175,7 @@ struct message {
 static const char *message_read(const cJSON *root, struct message *ret)
 {
 	const cJSON *member;
+	const char *wrong = NULL; /* the first thing; the id is looked for all the same */
 	*ret = (struct message){0};
 	if (!cJSON_IsObject(root))
 		return "a message is an object";
@@ -184,14 +185,17 @@ static const char *message_read(const cJSON *root, struct message *ret)
 				      : strcmp(member->string, "arguments") == 0 ? &ret->arguments
 				      : strcmp(member->string, "id") == 0	 ? &ret->id
 										 : NULL;
-		if (!place && strcmp(member->string, "exec-oob") == 0)
-			return "out-of-band execution is not among the capabilities";
-		if (!place)
-			return "a message has the members \"execute\", \"arguments\" and \"id\" only";
-		if (*place)
-			return "a member is given twice";
-		*place = member;
+		if (place && !*place)
+			*place = member;
+		else if (!wrong && place)
+			wrong = "a member is given twice";
+		else if (!wrong && strcmp(member->string, "exec-oob") == 0)
+			wrong = "out-of-band execution is not among the capabilities";
+		else if (!wrong)
+			wrong = "a message has the members \"execute\", \"arguments\" and \"id\" only";
 	}
+	if (wrong)
+		return wrong;
 	if (!cJSON_IsString(ret->execute))
 		return ret->execute ? "\"execute\" is not a text" : "\"execute\" is missing";
 	if (ret->arguments && !cJSON_IsObject(ret->arguments))
@@ -230,7 +234,7 @@ static void react(struct session *session, enum frame_result result)
 	case FRAME_BROKEN:
 		send_error(
 			session, NULL, "GenericError",
-			"JSON parse error, a byte that cannot stand in JSON; what came before it is dropped");
+			"JSON parse error: a byte that cannot stand in JSON; what came before it is dropped");
 		break;
 	case FRAME_TOO_LONG:
 		send_error(session, NULL, "GenericError", "a message has at most 65536 bytes; hanging up");

@@ -32,8 +32,8 @@ static inline bool session_busy(const struct session *session)
 	return session->request && !session->dispatching;
 }
 
-/* Takes bytes up to the end of a message, which it then answers, and returns how many; none while it is busy
- * or dead. */
+/* Takes bytes up to the end of a message, which it then answers, and returns how many: 0 when the message
+ * ended with the byte before, and while it is busy or dead. */
 size_t session_feed(struct session *session, const char *data, size_t len);
 
 void session_send(struct session *session, cJSON *message); /* owned from here */
