@@ -65,7 +65,7 @@ class Client:
             try:
                 self.socket.connect(machine.socket)
                 break
-            except BlockingIOError:  # the backlog is full
+            except (BlockingIOError, ConnectionRefusedError):  # the backlog is full, or bound and not yet listening
                 machine.check_time("cannot connect")
         self.bytes, self.events = b"", []
         if negotiate:
