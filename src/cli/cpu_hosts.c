@@ -168,10 +168,9 @@ static int baseline_run(const struct cpu_host *const *hosts, const char *const *
 	_cleanup_free_ struct cpu_report *report = calloc(1, sizeof(*report));
 	struct err err = ERR_INIT;
 	if (!config || !model || !report)
-		(void)err_sys(&err, -ENOMEM, "cpu baseline");
-	else if (cpu_baseline(hosts, names, count, config, &err) == 0)
-		(void)cpu_resolve(hosts[0], config, NESTED_AUTO, model, report, &err);
-	if (err.code)
+		return cpu_print_json(NULL, CLI_FAILED); /* says what is lacking: memory */
+	if (cpu_baseline(hosts, names, count, config, &err) ||
+	    cpu_resolve(hosts[0], config, NESTED_AUTO, model, report, &err))
 		return cpu_fail(&err);
 	return cpu_print_json(baseline_json(config, json ? report : NULL), CLI_OK);
 }
@@ -194,7 +193,7 @@ int cpu_baseline_hosts(int argc, char **argv)
 		return CLI_USAGE;
 	}
 	if (!hosts)
-		(void)err_sys(&err, -ENOMEM, "cpu baseline");
+		return cpu_print_json(NULL, CLI_FAILED);
 	while (!err.code && loaded < count)
 		if (cpu_host_load(argv[(size_t)optind + loaded], &hosts[loaded], &err) == 0)
 			loaded++;

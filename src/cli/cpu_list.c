@@ -5,7 +5,6 @@
 #include "base/log.h"
 #include "cli/cli.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <string.h>
 
@@ -113,10 +112,8 @@ int cpu_list(int argc, char **argv)
 		return CLI_USAGE;
 	}
 	if (!model || !report)
-		(void)err_sys(&err, -ENOMEM, "cpu list");
-	else if (cpu_host_load(path, &host, &err) == 0)
-		(void)cpu_resolve(host, &all, NESTED_AUTO, model, report, &err);
-	if (err.code)
+		return cpu_print_json(NULL, CLI_FAILED); /* says what is lacking: memory */
+	if (cpu_host_load(path, &host, &err) || cpu_resolve(host, &all, NESTED_AUTO, model, report, &err))
 		return cpu_fail(&err);
 	if (json)
 		return cpu_print_json(list_json(report), CLI_OK);

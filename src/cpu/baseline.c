@@ -60,7 +60,7 @@ static bool given_by(struct search *s, const struct cpu_config *config, bool *ev
 /* `model`, less what not all have, and with the rest of what all have. Does it give exactly that on each? */
 static bool complete(struct search *s, const char *model, struct cpu_config *ret)
 {
-	bool everywhere[CPU_FEATURES_MAX], anywhere[CPU_FEATURES_MAX];
+	bool everywhere[CPU_FEATURES_MAX] = {false}, anywhere[CPU_FEATURES_MAX] = {false};
 	*ret = (struct cpu_config){.model = model};
 	if (!given_by(s, ret, everywhere, anywhere))
 		return false;

@@ -276,7 +276,7 @@ static int check_keys(const struct record *r, const cJSON *root)
 
 static int read_all(const struct record *r, const cJSON *root, struct cpu_host *ret)
 {
-	uint32_t version;
+	uint32_t version = 0;
 	int rc = check_keys(r, root);
 	rc = rc ? rc : read_u32(r, root, "aerie_host", &version);
 	if (rc == 0 && version != RECORD_VERSION)
