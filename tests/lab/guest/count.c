@@ -15,6 +15,7 @@
 #define _GNU_SOURCE /* O_DIRECT */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,6 +57,13 @@ static int work(int zeros, void *buffer, int rounds)
 	return 0;
 }
 
+/* A line on standard input ends it. */
+static int told_to_stop(void)
+{
+	struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+	return poll(&input, 1, 0) > 0;
+}
+
 static int run(const char *disk, uint64_t last, int rounds)
 {
 	static uint64_t record[WORDS] __attribute__((aligned(4096)));
@@ -65,7 +73,7 @@ static int run(const char *disk, uint64_t last, int rounds)
 	int zeros = open("/dev/zero", O_RDONLY);
 	if (!buffer || fd < 0 || zeros < 0)
 		return fail(disk);
-	for (uint64_t n = 1; n <= last; n++) {
+	for (uint64_t n = 1; n <= last && !told_to_stop(); n++) {
 		hash = next_hash(hash, n);
 		make_record(record, n, hash);
 		if (pwrite(fd, record, sizeof(record), (off_t)(n * RECORD_BYTES)) != (ssize_t)sizeof(record))

@@ -1,6 +1,6 @@
 load_kvm
 hugepages 136
-truncate -s 1M disk.img
+truncate -s 64M disk.img
 pause=0.02
 machine_start l1.json
 await 1 'COUNT 1 '
@@ -15,6 +15,8 @@ while [ $survived -lt "$CYCLES" ]; do
     [ $((survived % 10)) = 0 ] && say "survived $survived cycles, $in_l2 of them with L2 running"
 done
 [ $survived = "$CYCLES" ] && say "survived all cycles, $in_l2 of them with L2 running"
+echo stop >&3
 vmm_wait
-say "$(count check $((CYCLES * 16)) <console)"
-say "$(count check-disk disk.img $((CYCLES * 16)))"
+last=$(sed -n 's/.*COUNT \([0-9]*\) .*/\1/p' console | tail -1)
+say "$(count check "$last" <console)"
+say "$(count check-disk disk.img "$last")"

@@ -1,2 +1,2 @@
 load_modules
-count run /dev/vda $((CYCLES * 16)) 4
+count run /dev/vda 100000 4 # until it is told to stop

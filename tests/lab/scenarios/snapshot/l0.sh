@@ -1,6 +1,6 @@
 load_kvm
 hugepages 136
-truncate -s 1M disk.img
+truncate -s 64M disk.img
 pause=0.02 # between two looks at the console: L2 takes a few milliseconds for a step
 
 # Two vCPUs in L1, where the emulator is fast enough for it.
@@ -45,6 +45,8 @@ say "met L2 running: ${met_l2:-no}, L1 handling an exit: ${met_l1:-no}"
 say "enlightened: ${enlightened:-no}"
 [ -n "$met_text" ] && say "L2's RIP $met_text is in its kernel's text" && sed 's/^/| /' view.text
 
+echo stop >&3
 vmm_wait
-say "$(count check "$STEPS" <console)"
-say "$(count check-disk disk.img "$STEPS")"
+last=$(sed -n 's/.*COUNT \([0-9]*\) .*/\1/p' console | tail -1)
+say "$(count check "$last" <console)"
+say "$(count check-disk disk.img "$last")"
