@@ -256,6 +256,8 @@ int vcpus_state_apply(struct vcpus *vcpus, struct vcpus_state *state, enum vcpus
 		if (r == 0 && state->vcpu[i].cpuid)
 			*vcpu->cpuid = *state->vcpu[i].cpuid; /* for the next snapshot */
 	}
+	if (r == 0)
+		r = vcpus_tsc_break(vcpus, state, err);
 	vcpus_state_advance(state, time);
 	for (uint32_t i = 0; r == 0 && i < state->count; i++) {
 		r = vcpu_state_put(&state->vcpu[i].state, &vcpus->layout, vcpus->vcpu[i].fd, err);

@@ -55,6 +55,7 @@ int vcpu_get_tsc_offset(const struct vcpu *vcpu, uint64_t *ret);
 int vcpu_put_tsc_offset(const struct vcpu *vcpu, uint64_t offset);
 /* Just before it is applied: the TSCs to what they should show now. */
 void vcpus_state_advance(struct vcpus_state *state, enum vcpus_time time);
+int vcpus_tsc_break(const struct vcpus *vcpus, const struct vcpus_state *state, struct err *err);
 int vcpus_clock_get(const struct vcpus *vcpus, struct vcpus_clock *ret, struct err *err);
 
 /* vcpus_match.c: may a guest that saw `saved` go on on this vCPU? */

@@ -122,6 +122,20 @@ void vcpus_state_advance(struct vcpus_state *state, enum vcpus_time time)
 	}
 }
 
+/*
+ * KVM before Linux 6.7 takes a TSC that is written about a second from what it should be for an attempt to
+ * bring vCPUs together, and keeps the offset that it has. A new vCPU counts from 0, so a guest that was saved
+ * a second after its start would go on with the TSC of the new machine. A write far away comes between; the
+ * vCPUs' own writes then make one of the first and let the others follow.
+ */
+int vcpus_tsc_break(const struct vcpus *vcpus, const struct vcpus_state *state, struct err *err)
+{
+	enum { FAR_BITS = 44 }; /* hours */
+	const struct kvm_msr_entry far = {.index = MSR_IA32_TSC,
+					  .data = state->clock.tsc + (UINT64_C(1) << FAR_BITS)};
+	return vcpu_msrs_put(&far, 1, vcpus->vcpu[0].fd, err);
+}
+
 int vcpus_state_apply_clock(struct vcpus *vcpus, const struct vcpus_state *state, struct err *err)
 {
 	uint64_t first;

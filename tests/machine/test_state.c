@@ -173,6 +173,46 @@ START_TEST(what_was_loaded_is_saved_alike)
 }
 END_TEST
 
+static uint64_t saved_tsc(const void *blob, size_t bytes, uint64_t *ret_clock_ns)
+{
+	struct state_file file;
+	struct err err = ERR_INIT;
+	uint64_t tsc;
+	ck_assert_int_eq(state_file_open(blob, bytes, &file, &err), 0);
+	int node = state_node(&file, 0, "clock", &err);
+	ck_assert_int_eq(state_read_u64(&file, node, "tsc", &tsc, &err), 0);
+	ck_assert_int_eq(state_read_u64(&file, node, "clock-ns", ret_clock_ns, &err), 0);
+	return tsc;
+}
+
+START_TEST(clocks_go_on_from_where_they_stood)
+{
+	struct rig one, two;
+	size_t bytes, again;
+	uint64_t clock_before, clock_after;
+	rig_init(&one, "/dev/null");
+	rig_init(&two, "/dev/null");
+	ck_assert_int_eq(machine_create(one.config, &one.machine, &one.err), 0);
+	rig_run_for(&one, 300);
+	void *blob = save(one.machine, &bytes);
+	ck_assert_int_eq(machine_create_incoming(two.config, &two.machine, &two.err), 0);
+	copy_ram(one.machine, two.machine);
+	struct state_file file;
+	ck_assert_int_eq(state_file_open(blob, bytes, &file, &two.err), 0);
+	ck_assert_msg(machine_load_state(two.machine, &file, false, &two.err) == 0, "%s", two.err.text);
+	void *second = save(two.machine, &again);
+	uint64_t before = saved_tsc(blob, bytes, &clock_before);
+	uint64_t after = saved_tsc(second, again, &clock_after);
+	ck_assert_uint_ge(after, before);
+	ck_assert_uint_ge(clock_after, clock_before);
+	ck_assert_uint_lt(clock_after - clock_before, 2000000000);
+	free(blob);
+	free(second);
+	rig_finish(&one);
+	rig_finish(&two);
+}
+END_TEST
+
 START_TEST(a_running_machine_is_not_saved)
 {
 	struct rig one;
@@ -190,7 +230,7 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = {a_guest_goes_on_where_it_was, what_was_loaded_is_saved_alike,
-				      a_running_machine_is_not_saved};
+				      clocks_go_on_from_where_they_stood, a_running_machine_is_not_saved};
 	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (fd < 0) {
 		(void)printf("skipped: no usable /dev/kvm\n");
