@@ -103,3 +103,26 @@ crash_and_restore() { # WHAT OPTION...
     done
     rm -rf "save-$((saves - 1))" # its successor's memory is the one that is mapped now
 }
+
+# The machine of machine_start moves into a new aerie, the old one is ended. What both say is in ./console.
+machine_move() { # WHAT CONFIG OPTION...
+    what=$1
+    shift
+    rm -f control-new moving
+    aerie run --incoming unix:moving --control control-new "$@" <input >>console &
+    new_pid=$!
+    until [ -S control-new ]; do
+        kill -0 "$new_pid" 2>/dev/null || { say "moving failed ($what): nobody to take it" && return 1; }
+        sleep 0.1
+    done
+    aerie ctl control migrate uri=unix:moving >ctl.out 2>&1 || { say "moving failed ($what): $(tail -1 ctl.out)" && return 1; }
+    until aerie ctl control query-migrate --json >ctl.out 2>&1 && grep -Eq '"(completed|failed|cancelled)"' ctl.out; do
+        sleep 0.1
+    done
+    grep -q '"completed"' ctl.out || { say "moving failed ($what): $(cat ctl.out)" && return 1; }
+    aerie ctl control quit >/dev/null
+    wait "$vmm_pid"
+    say "$what: downtime $(sed -n 's/.*"downtime": *\([0-9]*\).*/\1/p' ctl.out) ms, $(sed -n 's/.*"transferred": *\([0-9]*\).*/\1/p' ctl.out) bytes"
+    vmm_pid=$new_pid
+    mv control-new control
+}

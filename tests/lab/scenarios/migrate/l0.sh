@@ -1,0 +1,23 @@
+load_kvm
+hugepages 272
+truncate -s 1M disk.img
+pause=0.02
+machine_start l1.json
+await 1 'L1 idles'
+machine_move idle l1.json && say "moved: L1 idle"
+echo count >&3
+await 1 'L1 starts: aerie'
+sleep 1
+machine_move starting l1.json && say "moved: L2 being started"
+await 1 'COUNT 3 '
+moved=2
+while [ $moved -lt "$TRIPS" ]; do
+    counted=$(grep -c COUNT console)
+    machine_move "trip $moved" l1.json || break
+    await $((counted + 2)) COUNT || break
+    moved=$((moved + 1))
+done
+say "moved $moved times"
+vmm_wait
+say "$(count check "$STEPS" <console)"
+say "$(count check-disk disk.img "$STEPS")"
