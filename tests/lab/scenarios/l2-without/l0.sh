@@ -1,20 +1,9 @@
+# cpu-model takes away the rest; without EPT or NPT L1 shadows L2's page tables, which is the longest way of all.
 load_kvm
 hugepages 256
 
 case $HOST in
-vmx)
-    set -- vmx-shadow-vmcs 'vmx-apicv-xapic","vmx-apicv-x2apic","vmx-apicv-register","vmx-apicv-vid' vmx-pml vmx-vpid \
-        vmx-unrestricted-guest vmx-ept
-    ;;
-svm) set -- npt ;;
+vmx) feature=vmx-ept ;;
+svm) feature=npt ;;
 esac
-spoke=0 asked=$#
-for feature in "$@"; do
-    say "without $feature"
-    began=$(clock)
-    aerie run l1.json --set "cpu.disable=[\"$feature\"]" >console 2>&1
-    ended
-    sed 's/^/| /' console
-    grep -q '^LAB L2 hello from a guest of a guest' console && spoke=$((spoke + 1))
-done
-say "$spoke of $asked L2s spoke"
+vmm run l1.json --set "cpu.disable=[\"$feature\"]"

@@ -1,4 +1,4 @@
 load_kvm
+say "its kvm has $(cd /sys/module/kvm_*/parameters && grep . ept npt 2>/dev/null | tr ':' '=' | head -n 1)"
 hugepages 64
-grep -m 1 -E '^vmx flags' /proc/cpuinfo
 vmm run l2.json
