@@ -38,6 +38,7 @@ void guest_memory_destroy(struct guest_memory *memory); /* NULL is fine */
  * shared with other processes or made of huge pages; -EINVAL: the file is not as long as RAM.
  */
 int guest_memory_map_file(struct guest_memory *memory, int fd, struct err *err);
+bool guest_memory_is_file(const struct guest_memory *memory); /* that has been done */
 
 /* Are pages that have no place in this process's page tables (/proc/self/pagemap) zeros? Not where RAM is
  * shared with other processes, nor where it stands for a file. */

@@ -205,14 +205,16 @@ static int register_memory_here(void *arg)
 /*
  * The I/O threads' rings find pages faster when they know all of RAM beforehand. That pins all of it, so it
  * is done only where the operator wants all of it to be there anyway, and nobody gives pages back (a
- * balloon). Not before the machine runs: a restore may put other pages in their place.
+ * balloon) or has them come when they are touched (a lazy restore). Not before the machine runs: a restore
+ * may put other pages in their place.
  */
 static void register_memory(struct machine *machine)
 {
 	const struct guest_region *regions;
 	struct iovec iov[2];
 	unsigned count = (unsigned)guest_memory_regions(machine->memory, &regions);
-	bool fits = machine->config->memory.prealloc && count <= ARRAY_LEN(iov);
+	bool fits = machine->config->memory.prealloc && count <= ARRAY_LEN(iov) &&
+		    !guest_memory_is_file(machine->memory);
 	for (size_t i = 0; i < machine->config->device_count; i++)
 		fits = fits && machine->config->devices[i].type != DEVICE_BALLOON;
 	for (unsigned i = 0; i < count && fits; i++)

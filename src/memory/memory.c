@@ -131,6 +131,11 @@ int guest_memory_map_file(struct guest_memory *memory, int fd, struct err *err)
 	return 0;
 }
 
+bool guest_memory_is_file(const struct guest_memory *memory)
+{
+	return memory->from_file;
+}
+
 void guest_memory_destroy(struct guest_memory *memory)
 {
 	if (!memory)
