@@ -117,6 +117,7 @@ machine_move() { # WHAT CONFIG OPTION...
     done
     aerie ctl control migrate uri=unix:moving >ctl.out 2>&1 || { say "moving failed ($what): $(tail -1 ctl.out)" && return 1; }
     until aerie ctl control query-migrate --json >ctl.out 2>&1 && grep -Eq '"(completed|failed|cancelled)"' ctl.out; do
+        kill -0 "$vmm_pid" 2>/dev/null || { say "moving failed ($what): the machine has ended" && return 1; }
         sleep 0.1
     done
     grep -q '"completed"' ctl.out || { say "moving failed ($what): $(cat ctl.out)" && return 1; }

@@ -18,6 +18,7 @@ while [ $moved -lt "$TRIPS" ]; do
     moved=$((moved + 1))
 done
 say "moved $moved times"
+[ $moved = "$TRIPS" ] && say "moved: all trips"
 vmm_wait
 say "$(count check "$STEPS" <console)"
 say "$(count check-disk disk.img "$STEPS")"
