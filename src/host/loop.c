@@ -319,6 +319,10 @@ void loop_destroy(struct loop *loop)
 {
 	if (!loop)
 		return;
+	/* Linux lets go of an unregistered file as much as a second later; this waits until it has, so that
+	 * whoever comes next finds a disk free. */
+	if (loop->file_slots)
+		(void)io_uring_unregister_files(&loop->ring);
 	io_uring_queue_exit(&loop->ring);
 	free(loop->buffers);
 	close_fd(loop->wake_fd);

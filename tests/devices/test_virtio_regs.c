@@ -111,6 +111,7 @@ START_TEST(driver_ok_without_features_ok_needs_a_reset)
 {
 	rig_init();
 	start(0);
+	echo_settle(&rig.echo); /* the device starts in a thread of its own */
 	unsigned activations = rig.echo.activations;
 	ck_assert_int_eq(driver_reset(&rig.driver), 0);
 	set(DRIVER_STATUS, 1, DRIVER_ACKNOWLEDGE | DRIVER_DRIVER | DRIVER_OK);
