@@ -251,9 +251,35 @@ int vcpu_state_put_as(struct vcpu_state *state, const struct vcpu_layout *layout
 	return r;
 }
 
+/*
+ * KVM leaves L2's seldom used fields (segments, ...) in its own VMCS when L2 exits, and notes that vmcs12
+ * lacks them. The note outlives VMX operation: a state put afterwards would have those fields overwritten
+ * from an empty VMCS at L1's first VMREAD of one of them. Reading the state while L1 runs settles the note,
+ * so L1 gets to run with that vmcs12 once more. An enlightened VMCS knows no such delay.
+ */
+static int settle_vmcs12(const struct vcpu_layout *layout, int fd, struct err *err)
+{
+	_cleanup_free_ struct kvm_nested_state *nested =
+		calloc(1, layout->nested_bytes ? layout->nested_bytes : sizeof(*nested));
+	struct vcpu_state state = {.nested = nested};
+	if (!nested)
+		return err_sys(err, -ENOMEM, "nested state");
+	int r = get_nested(&state, layout, fd, err);
+	if (r < 0 || !layout->nested_bytes || nested->format != KVM_STATE_NESTED_FORMAT_VMX ||
+	    !(nested->flags & KVM_STATE_NESTED_GUEST_MODE) || nested->flags & KVM_STATE_NESTED_EVMCS ||
+	    nested->hdr.vmx.smm.flags)
+		return r;
+	nested->flags = 0;
+	r = put_nested(&state, layout, fd, err);
+	return r < 0 ? r : get_nested(&state, layout, fd, err);
+}
+
 int vcpu_state_leave_nested(struct vcpu_state *power_on, const struct vcpu_layout *layout, int vcpu_fd,
 			    struct err *err)
 {
+	int r = settle_vmcs12(layout, vcpu_fd, err);
+	if (r < 0)
+		return r;
 	/* The state at power-on is the empty blob: no VMXON, no guest mode, GIF set. */
 	return put_nested(power_on, layout, vcpu_fd, err);
 }

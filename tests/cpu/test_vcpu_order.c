@@ -33,6 +33,7 @@ static struct fake {
 	uint64_t xcr0, xsave_features, capability, feature_control, star, deadline;
 	bool vmx; /* in VMX operation, L2 running */
 	bool init_pending;
+	bool l2, rare_fields_away; /* L2 runs; when it did last, fields of it stayed in a VMCS of KVM's own */
 	uint32_t mp_state;
 } fake;
 
@@ -118,12 +119,25 @@ static int set_debugregs(const struct kvm_debugregs *debugregs)
 
 static int set_nested(const struct kvm_nested_state *nested)
 {
+	fake.rare_fields_away |= fake.l2; /* which leaves nested operation first, and forgets all but this */
+	fake.l2 = false;
 	if (nested->hdr.vmx.vmxon_pa == ~0ULL)
 		return 0;
 	if (!(fake.sregs.cr4 & 1U << 13) || fake.feature_control != FEATURE_CONTROL_GOOD ||
 	    fake.capability == 0)
 		return -EINVAL;
 	fake.vmx = true;
+	return 0;
+}
+
+static int get_nested(struct kvm_nested_state *nested)
+{
+	nested->format = KVM_STATE_NESTED_FORMAT_VMX;
+	nested->flags = fake.l2 ? KVM_STATE_NESTED_GUEST_MODE : 0;
+	nested->hdr.vmx.vmxon_pa = fake.vmx ? 0x1000 : ~0ULL;
+	nested->hdr.vmx.vmcs12_pa = fake.vmx ? 0x2000 : ~0ULL;
+	if (fake.vmx && !fake.l2)
+		fake.rare_fields_away = false;
 	return 0;
 }
 
@@ -176,6 +190,8 @@ static int dispatch(unsigned long request, void *arg)
 		return set_debugregs(arg);
 	case KVM_SET_NESTED_STATE:
 		return set_nested(arg);
+	case KVM_GET_NESTED_STATE:
+		return get_nested(arg);
 	case KVM_GET_MP_STATE:
 		return get_mp_state(arg);
 	case KVM_GET_REGS:
@@ -320,6 +336,22 @@ static bool taken_whole(const size_t *positions)
 	return whole;
 }
 
+/* After it another state can be put: KVM must not fill its vmcs12 from the VMCS of an L2 that is gone. */
+START_TEST(leaving_while_l2_runs_leaves_nothing_behind)
+{
+	struct vcpu_state state;
+	struct err err = ERR_INIT;
+	fill(&state);
+	fake_reset();
+	ck_assert_int_eq(vcpu_state_put(&state, &layout, FAKE_FD, &err), 0);
+	fake.l2 = true;
+	state.nested->hdr.vmx.vmxon_pa = state.nested->hdr.vmx.vmcs12_pa = ~0ULL;
+	ck_assert_msg(vcpu_state_leave_nested(&state, &layout, FAKE_FD, &err) == 0, "%s", err.text);
+	ck_assert(!fake.l2 && !fake.rare_fields_away);
+	vcpu_state_finish(&state);
+}
+END_TEST
+
 START_TEST(mp_state_is_got_first)
 {
 	size_t count = row_count(vcpu_state_get_name), positions[ROWS_MAX];
@@ -331,4 +363,4 @@ START_TEST(mp_state_is_got_first)
 END_TEST
 
 TEST_MAIN("vcpu_order", the_order_of_the_table_arrives, each_part_put_at_a_wrong_place_is_seen,
-	  mp_state_is_got_first)
+	  leaving_while_l2_runs_leaves_nothing_behind, mp_state_is_got_first)

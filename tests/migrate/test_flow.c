@@ -20,12 +20,10 @@ static void check_moves(const struct migrate_params *params)
 	ck_assert_msg(move.dest_result == 0, "%s", move.dest_err.text);
 	ck_assert(atomic_load(&world.dest.runs) && world.source.gone && !world.source.in_doubt);
 	move_judge(&move);
-	struct migrate_info info;
-	source_info(&move.source, &info);
-	ck_assert_int_eq(info.status, MIGRATE_COMPLETED);
-	ck_assert_uint_eq(info.total_bytes, WORLD_RAM);
-	ck_assert_uint_ge(info.zero_pages, 4);
-	ck_assert_uint_ge(info.normal_pages + info.zero_pages, WORLD_RAM / 4096);
+	ck_assert_int_eq(move.info.status, MIGRATE_COMPLETED);
+	ck_assert_uint_eq(move.info.total_bytes, WORLD_RAM);
+	ck_assert_uint_ge(move.info.zero_pages, 4);
+	ck_assert_uint_ge(move.info.normal_pages + move.info.zero_pages, WORLD_RAM / 4096);
 	world_finish(&world);
 }
 
@@ -134,9 +132,8 @@ START_TEST(cancelled_it_runs_on_here)
 	ck_assert_int_eq(source_cancel(&move.source, &move.dest_err), 0);
 	move_wait(&move);
 	ck_assert_int_eq(move.source_result, -ECANCELED);
-	source_info(&move.source, &info);
-	ck_assert_int_eq(info.status, MIGRATE_CANCELLED);
-	ck_assert_uint_lt(info.sent_bytes, 3 * MIB);
+	ck_assert_int_eq(move.info.status, MIGRATE_CANCELLED);
+	ck_assert_uint_lt(move.info.sent_bytes, 3 * MIB);
 	ck_assert(atomic_load(&world.source.runs));
 	move_judge(&move);
 	ck_assert_int_eq(source_cancel(&move.source, &(struct err){.code = 0}), -EBUSY);

@@ -289,6 +289,7 @@ struct move {
 	struct err source_err, dest_err;
 	int source_result, dest_result;
 	pthread_t dest_thread, source_thread;
+	struct migrate_info info; /* of the source at the end, set by move_wait */
 };
 
 static inline void *move_dest(void *argument)
@@ -335,6 +336,7 @@ static inline void move_wait(struct move *move)
 {
 	pthread_join(move->source_thread, NULL);
 	pthread_join(move->dest_thread, NULL);
+	source_info(&move->source, &move->info);
 	source_finish(&move->source);
 }
 
