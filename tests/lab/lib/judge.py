@@ -28,7 +28,7 @@ class Scenario:
         self.disk = facts.get("disk", "")  # "debian": L0 has it as /dev/vda; what is written there is lost at the end
         self.aerie_in_last = facts.getboolean("aerie in last level", False)
         self.kvm_in_last = facts.getboolean("kvm in last level", False)
-        self.on_request = facts.getboolean("on request", False)  # run when it is named, and not among all
+        self.on_request = facts.get("on request", "").split()  # hosts on which it runs when it is named, and not among all
         with open(f"{self.path}/expect") as file:
             rules = [line.rstrip("\n") for line in file if line.strip() and not line.startswith("#")]
         self.expected = [rule for rule in rules if not rule.startswith("!")] + ["^LAB L0 end"]
