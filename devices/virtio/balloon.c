@@ -85,11 +85,14 @@ static void balloon_config_read(void *device, uint32_t offset, void *data, uint3
 static void balloon_config_write(void *device, uint32_t offset, const void *data, uint32_t len)
 {
 	struct balloon *balloon = device;
-	if (offset == offsetof(struct balloon_space, actual) && len == sizeof(balloon->space.actual))
-		memcpy(&balloon->space.actual, data, len);
-	else
+	if (offset != offsetof(struct balloon_space, actual) || len != sizeof(balloon->space.actual)) {
 		(void)log_guest(&balloon->guest_limit, "%s: the driver writes to its configuration at %u",
 				balloon->name, offset);
+		return;
+	}
+	if (memcmp(&balloon->space.actual, data, len) != 0)
+		virtio_tell(balloon->base.virtio, &balloon->base.device, DEVICE_BALLOON_CHANGED);
+	memcpy(&balloon->space.actual, data, len);
 }
 
 /* ---- pages ---- */
@@ -300,6 +303,14 @@ static int info_on_thread(void *arg)
 	call->ret->age_ns = loop_now_ns() - balloon->told_ns;
 	balloon_return_stats(balloon);
 	return 0;
+}
+
+uint64_t balloon_held(struct device *device)
+{
+	struct balloon *balloon = balloon_of(device);
+	uint32_t pages;
+	virtio_config_load(balloon->base.virtio, &pages, &balloon->space.actual, sizeof(pages));
+	return (uint64_t)pages * BALLOON_PAGE_BYTES;
 }
 
 void balloon_get_info(struct device *device, struct balloon_info *ret)

@@ -142,12 +142,21 @@ static void complain(struct blk *blk, int res, bool retry)
 		 retry ? "; requests wait until the host can do them" : "");
 }
 
+static void tell(const struct blk_request *request, int res)
+{
+	struct blk *blk = request->queue->blk;
+	bool full = res == -ENOSPC || res == -EDQUOT;
+	unsigned news = request->io.command == BLOCK_READ ? DEVICE_READ_FAILED : DEVICE_WRITE_FAILED;
+	virtio_tell(blk->base.virtio, &blk->base.device, news | (full ? DEVICE_NO_SPACE : 0));
+}
+
 static void failed(struct blk_request *request, int res)
 {
 	struct blk *blk = request->queue->blk;
 	bool retry = blk->config->on_error == DISK_RETRY && res != -EINVAL && res != -EROFS;
 	bool going = blk->stopping || request->queue->stopping;
 	complain(blk, res, retry);
+	tell(request, res);
 	if (!retry || (going && virtio_resetting(blk->base.virtio)) || request->queue->stopping) {
 		end_badly(request, BLK_S_IOERR);
 		return;

@@ -190,6 +190,12 @@ int virtio_device_restore(struct device *device, const void *regs, struct err *e
 	return virtio_restore(virtio_of(device), regs, err);
 }
 
+void virtio_tell(struct virtio *v, struct device *device, unsigned news)
+{
+	if (v->services.tell)
+		v->services.tell(v->services.tell_owner, device, news);
+}
+
 void virtio_device_quiesce(struct device *device)
 {
 	virtio_pause(virtio_of(device));

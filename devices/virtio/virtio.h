@@ -135,6 +135,9 @@ void virtio_config_changed(struct virtio *virtio);
 void virtio_config_store(struct virtio *virtio, void *field, const void *value, size_t len);
 void virtio_config_load(struct virtio *virtio, void *value, const void *field, size_t len);
 
+/* News of `device`, which is this one (enum device_news), for whoever watches the machine. Any thread. */
+void virtio_tell(struct virtio *virtio, struct device *device, unsigned news);
+
 /* The guest broke a rule (-EPROTO from a queue, a malformed request): DEVICE_NEEDS_RESET, counted and logged.
  */
 void virtio_needs_reset(struct virtio *virtio, const char *why);

@@ -32,5 +32,7 @@ struct balloon_info {
 void balloon_set_target(struct device *balloon, uint64_t bytes);
 /* As it was last heard; also asks the guest for new stats, for the next time. Any thread but that one. */
 void balloon_get_info(struct device *balloon, struct balloon_info *ret);
+/* Only what it holds, in bytes, as the guest says. Any thread. */
+uint64_t balloon_held(struct device *balloon);
 
 #endif

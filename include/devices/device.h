@@ -21,12 +21,24 @@
 #include "memory/memory.h"
 #include "state/state.h"
 
+#include <stdatomic.h>
+
 /* What a device may ask of the machine. Any thread; returns at once, the machine acts after the access. */
 enum machine_request {
 	MACHINE_RESET,	   /* all of the machine, as the reset button */
 	MACHINE_POWER_OFF, /* end with exit code 0 */
 	MACHINE_EXIT,	   /* end with the given exit code (debug exit port) */
 };
+
+/* What a device tells whoever watches the machine. One bit for each kind: a flood of the same news is one. */
+enum device_news {
+	DEVICE_BALLOON_CHANGED = 1 << 0, /* the guest says that its balloon holds more, or less */
+	DEVICE_READ_FAILED = 1 << 1,	 /* by the host's fault, whether the guest hears of it or not */
+	DEVICE_WRITE_FAILED = 1 << 2,	 /* or a flush, or a discard */
+	DEVICE_NO_SPACE = 1 << 3,	 /* with the former: the host's storage is full */
+};
+
+struct device;
 
 /* Devices keep a copy; what it points to outlives them. */
 struct device_services {
@@ -44,11 +56,12 @@ struct device_services {
 	uint32_t cpu_count; /* for devices with a queue for each vCPU; 0: unknown */
 	void (*request)(void *owner, enum machine_request request, int exit_code);
 	void *request_owner;
+	/* `news`: of enum device_news. Any thread; returns at once. NULL: nobody listens. */
+	void (*tell)(void *owner, struct device *device, unsigned news);
+	void *tell_owner;
 	struct console_keys keys;
 	bool absent; /* what can be only one machine's (images) is still another's: acquire opens it */
 };
-
-struct device;
 
 struct device_class {
 	const char *name; /* unique in the registry; where there can be several, instance N is "nameN" */
@@ -83,6 +96,7 @@ struct device_class {
 /* The head of every device's own struct. */
 struct device {
 	const struct device_class *class;
+	_Atomic unsigned news; /* told, and not yet passed on by the machine */
 };
 
 /* The one list of devices, in the order of building (and, reversed, of destroying); ends with NULL. */

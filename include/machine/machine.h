@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 
+struct device;
 struct machine;
 
 /* Builds all of it up to the first instruction. `config` is borrowed and must outlive the machine. */
@@ -77,6 +78,9 @@ enum machine_notice {
 };
 struct machine_observer {
 	void (*notice)(struct machine_observer *observer, enum machine_notice notice);
+	/* Of one device, a mask of enum device_news (devices/device.h): what came since the last time, which
+	 * was a second ago or more. NULL: does not care. */
+	void (*news)(struct machine_observer *observer, struct device *device, unsigned news);
 	struct machine_observer *next; /* private to the machine */
 };
 void machine_observe(struct machine *machine, struct machine_observer *observer); /* borrowed */

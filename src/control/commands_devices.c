@@ -222,6 +222,48 @@ static int query_net(struct request *request, const struct value *values, cJSON 
 	return 0;
 }
 
+/* ---- what they tell by themselves ---- */
+
+static void tell_io_error(struct control *control, struct device *device, size_t index, const char *operation,
+			  bool no_space)
+{
+	const struct disk_config *config = device->class->config(machine_config(control->machine), index);
+	char name[DEVICE_NAME_BYTES];
+	cJSON *data = cJSON_CreateObject();
+	cJSON_AddStringToObject(data, "device", name_device("disk", index, name));
+	cJSON_AddStringToObject(data, "qom-path", name);
+	cJSON_AddStringToObject(data, "node-name", name);
+	cJSON_AddStringToObject(data, "operation", operation);
+	cJSON_AddStringToObject(data, "action", config->on_error == DISK_RETRY ? "retry" : "report");
+	cJSON_AddBoolToObject(data, "nospace", no_space);
+	cJSON_AddStringToObject(data, "reason",
+				no_space ? "no space on the host" : "input/output error of the host");
+	control_event(control, "BLOCK_IO_ERROR", data);
+}
+
+static void tell_balloon(struct control *control, struct device *device)
+{
+	cJSON *data = cJSON_CreateObject();
+	json_add_u64(data, "actual",
+		     without(machine_config(control->machine)->memory.size_bytes, balloon_held(device)));
+	control_event(control, "BALLOON_CHANGE", data);
+}
+
+void control_tell_news(struct control *control, struct device *device, unsigned news)
+{
+	size_t index = 0;
+	for (struct device *at;
+	     (at = nth_device(control->machine, device->class->name, index)) && at != device; index++)
+		continue;
+	if (news & DEVICE_BALLOON_CHANGED)
+		tell_balloon(control, device);
+	if (news & DEVICE_READ_FAILED)
+		tell_io_error(control, device, index, "read",
+			      news & DEVICE_NO_SPACE && !(news & DEVICE_WRITE_FAILED));
+	if (news & DEVICE_WRITE_FAILED)
+		tell_io_error(control, device, index, "write", news & DEVICE_NO_SPACE);
+}
+
 const struct command commands_devices[] = {
 	{{.name = "query-block", .doc = "the disks, their images and sizes"}, query_block},
 	{{.name = "block_resize",

@@ -32,12 +32,13 @@ struct control {
 	struct snapshot_base *snapshot_base; /* since which writes are remembered; NULL: none */
 	struct migrate *migrate;
 	enum migrate_status migrate_said; /* by the latest event */
-	uint64_t balloon_said_ns;
 };
 
 /* To all clients that have negotiated. `data` is owned from here, and may be NULL. */
 void control_event(struct control *control, const char *name, cJSON *data);
 
+/* commands_devices.c: the events of what a device has told (enum device_news). */
+void control_tell_news(struct control *control, struct device *device, unsigned news);
 /* commands_migrate.c: the machine can be moved from now on. */
 int control_start_migrate(struct control *control, struct err *err);
 

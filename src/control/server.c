@@ -62,6 +62,11 @@ static void noticed(struct machine_observer *observer, enum machine_notice notic
 	}
 }
 
+static void heard(struct machine_observer *observer, struct device *device, unsigned news)
+{
+	control_tell_news(container_of(observer, struct control, observer), device, news);
+}
+
 /* ---- clients ---- */
 
 static void refuse(int fd)
@@ -134,6 +139,7 @@ int control_create(struct machine *machine, const char *path, struct control **r
 	control->accept_op.done = accepted;
 	control->again_op.done = accept_again;
 	control->observer.notice = noticed;
+	control->observer.news = heard;
 	int r = unix_socket_listen(path, 0600, CONTROL_BACKLOG, &control->listener, err);
 	if (r < 0) {
 		control_destroy(control);

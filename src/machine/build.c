@@ -151,6 +151,8 @@ static int build_devices(struct machine *machine, struct err *err)
 		.cpu_count = machine->config->cpus.count,
 		.request = machine_request,
 		.request_owner = machine,
+		.tell = machine_news,
+		.tell_owner = machine,
 		.keys = {.action = machine_console, .owner = machine},
 		.absent = machine->absent,
 	};
@@ -225,6 +227,7 @@ static int machine_build(const struct machine_config *config, bool absent,
 	machine->kvm_fd = machine->vm_fd = machine->signal_fd = -1;
 	machine->event_op.done = machine_on_event;
 	machine->signal_op.done = machine_on_signal;
+	machine_news_init(machine);
 	pthread_mutex_init(&machine->lock, NULL);
 	int r = 0;
 	for (size_t i = 0; r == 0 && i < ARRAY_LEN(build_steps); i++)
@@ -275,6 +278,7 @@ void machine_destroy(struct machine *machine)
 	}
 	while (machine->io_thread_count > 0)
 		iothread_destroy(machine->io_threads[--machine->io_thread_count]);
+	machine_news_end(machine);
 	pci_bus_destroy(machine->pci);
 	bus_destroy(machine->bus);
 	msi_destroy(machine->msi);

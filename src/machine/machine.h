@@ -50,6 +50,11 @@ struct machine {
 	bool absent;			   /* its images are another machine's */
 	struct machine_throttle *throttle; /* NULL: never asked for (handover.c) */
 	struct machine_observer *observers;
+
+	/* news.c */
+	struct loop_op news_op;	 /* posted by whoever has some */
+	struct loop_op later_op; /* what came too soon after the last */
+	uint64_t news_ns;	 /* when observers were told last; 0: never */
 };
 
 /* Leave a note for machine_run and stop the vCPUs. Any thread. */
@@ -74,6 +79,11 @@ void machine_request(void *owner, enum machine_request request, int exit_code);
 void machine_triple_fault(void *owner);
 void machine_crashed(void *owner);
 void machine_console(void *owner, enum console_action action);
+
+/* What devices tell (device_services.tell). Any thread. */
+void machine_news(void *owner, struct device *device, unsigned news);
+void machine_news_init(struct machine *machine);
+void machine_news_end(struct machine *machine); /* no device can tell any more */
 
 /* Loop callbacks, set by build. */
 void machine_on_event(struct loop_op *op, int res);

@@ -131,7 +131,11 @@ START_TEST(the_target_is_told_and_the_answer_heard)
 	ck_assert_int_eq(driver_wait_config_interrupt(&rig.driver, before), 0);
 	ck_assert_uint_eq(driver_config_get(&rig.driver, 0, 4), (8 << 20) / 4096);
 	driver_config_set(&rig.driver, 4, 4, 77);
-	driver_config_set(&rig.driver, 0, 4, 1); /* not the driver's */
+	ck_assert_uint_eq(rig.device->news, DEVICE_BALLOON_CHANGED);
+	rig.device->news = 0;
+	driver_config_set(&rig.driver, 4, 4, 77); /* no news */
+	driver_config_set(&rig.driver, 0, 4, 1);  /* not the driver's */
+	ck_assert_uint_eq(rig.device->news, 0);
 	balloon_get_info(rig.device, &info);
 	ck_assert_uint_eq(info.actual_bytes, 77 * 4096);
 	ck_assert_uint_eq(info.target_bytes, 8 << 20);

@@ -13,15 +13,24 @@ START_TEST(errors_reach_the_driver)
 	rig_init(&rig, &config);
 	rig_start(&rig, ~UINT64_C(0));
 	for (unsigned i = 0; i < ARRAY_LEN(errors); i++) {
+		const bool full = errors[i] == -ENOSPC || errors[i] == -EDQUOT;
+		const unsigned more = full ? DEVICE_NO_SPACE : 0;
+		rig.blk->base.device.news = 0;
 		rig.faults.error = errors[i];
 		ck_assert_int_eq(rig_io(&rig, BLK_T_OUT, 0, 4096), BLK_S_IOERR);
+		ck_assert_uint_eq(atomic_exchange(&rig.blk->base.device.news, 0), DEVICE_WRITE_FAILED | more);
 		ck_assert_int_eq(rig_io(&rig, BLK_T_IN, 0, 4096), BLK_S_IOERR);
+		ck_assert_uint_eq(atomic_exchange(&rig.blk->base.device.news, 0), DEVICE_READ_FAILED | more);
 		ck_assert_int_eq(rig_io(&rig, BLK_T_FLUSH, 0, 0), BLK_S_IOERR);
 		ck_assert_int_eq(rig_range(&rig, BLK_T_WRITE_ZEROES, 0, 8, 0), BLK_S_IOERR);
 	}
 	rig.faults.error = 0;
 	ck_assert_int_eq(rig_io(&rig, BLK_T_OUT, 0, 4096), BLK_S_OK);
 	ck_assert_int_eq(driver_status(&rig.driver) & DRIVER_NEEDS_RESET, 0);
+	rig.blk->base.device.news = 0;
+	ck_assert_int_eq(rig_io(&rig, BLK_T_OUT, RIG_SECTORS, 512),
+			 BLK_S_IOERR); /* the driver's own mistake */
+	ck_assert_uint_eq(rig.blk->base.device.news, 0);
 	rig_finish(&rig);
 }
 END_TEST

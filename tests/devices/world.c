@@ -58,6 +58,12 @@ static void ignore_request(void *owner, enum machine_request request, int exit_c
 	(void)owner, (void)request, (void)exit_code;
 }
 
+static void note_news(void *owner, struct device *device, unsigned news)
+{
+	(void)owner;
+	atomic_fetch_or(&device->news, news);
+}
+
 static void ignore_key(void *owner, enum console_action action)
 {
 	(void)owner, (void)action;
@@ -101,6 +107,7 @@ void world_init(struct world *world, unsigned threads)
 		.io_thread_count = threads,
 		.request = ignore_request,
 		.request_owner = world,
+		.tell = note_news,
 		.keys = {.action = ignore_key, .owner = world},
 	};
 }
