@@ -28,6 +28,17 @@ enum protocol_state {
 	SRC_DONE,
 	SRC_DOUBT,
 	SRC_BACK,
+	/* ... in post-copy: the guest runs there before all of its pages are there. */
+	SRC_MISSING,
+	SRC_LATE_STATE,
+	SRC_LATE_READY,
+	SRC_LATE_GIVEN,
+	SRC_POSTCOPY,
+	SRC_COMPLETE,
+	SRC_PAUSED,
+	SRC_RESUME,
+	SRC_LATE_DOUBT,
+	SRC_DOUBT_RESUME,
 	/* The destination. */
 	DST_START,
 	DST_HELLO,
@@ -42,6 +53,15 @@ enum protocol_state {
 	DST_RUN,
 	DST_DONE,
 	DST_OVER,
+	/* ... in post-copy. */
+	DST_MISSING,
+	DST_LATE_STATE,
+	DST_LATE_READY,
+	DST_LATE_RUN,
+	DST_POSTCOPY,
+	DST_COMPLETE,
+	DST_PAUSED,
+	DST_RESUME,
 	PROTOCOL_STATES
 };
 
@@ -60,6 +80,7 @@ enum protocol_what {
 	PROTOCOL_GETS,
 	PROTOCOL_STOPS,	 /* the source: vCPUs and devices stand still, disks are flushed and let go */
 	PROTOCOL_UNSENT, /* the source: not a byte of RUN has left */
+	PROTOCOL_WHOLE,	 /* the destination: it lacks no page any more */
 	PROTOCOL_LOST /* the connection failed, the other side refused, a time-out, the operator cancelled */
 };
 

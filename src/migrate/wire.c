@@ -28,6 +28,13 @@ static const struct {
 	[WIRE_RUNNING] = {"RUNNING", 0, 0},
 	[WIRE_REFUSED] = {"REFUSED", 0, WIRE_REASON_MAX},
 	[WIRE_CHANNEL] = {"CHANNEL", WIRE_CHANNEL_BYTES, WIRE_CHANNEL_BYTES},
+	[WIRE_MISSING] = {"MISSING", WIRE_MISSING_HEADER_BYTES + 8,
+			  WIRE_MISSING_HEADER_BYTES + 8 * WIRE_MISSING_WORDS_MAX},
+	[WIRE_REQUEST] = {"REQUEST", 8, 8 * WIRE_REQUEST_MAX},
+	[WIRE_COMPLETE] = {"COMPLETE", 0, 0},
+	[WIRE_COMPLETED] = {"COMPLETED", 0, 0},
+	[WIRE_RESUME] = {"RESUME", WIRE_ID_BYTES, WIRE_ID_BYTES},
+	[WIRE_RESUMED] = {"RESUMED", 0, 0},
 };
 
 const char *wire_name(unsigned type)
@@ -141,5 +148,51 @@ int wire_decode_pages(const uint8_t *bytes, size_t len, uint64_t page_count, str
 		 : ret->data_bytes != (size_t)ret->data_count * WIRE_PAGE_BYTES)
 		return err_set(err, -EPROTO, "PAGES with %zu bytes for %" PRIu32 " pages", ret->data_bytes,
 			       ret->data_count);
+	return 0;
+}
+
+/* ---- post-copy ---- */
+
+int wire_decode_missing(const uint8_t *bytes, size_t len, uint64_t page_count, uint64_t *bitmap,
+			struct err *err)
+{
+	uint64_t first = len >= WIRE_MISSING_HEADER_BYTES ? load_le64(bytes) : 0;
+	size_t words = len >= WIRE_MISSING_HEADER_BYTES ? (len - WIRE_MISSING_HEADER_BYTES) / 8 : 0;
+	if (words == 0 || len % 8)
+		return err_set(err, -EPROTO, "MISSING of %zu bytes", len);
+	uint64_t word_count = (page_count + 63) / 64;
+	if (first % 64 || first / 64 > word_count || words > word_count - first / 64)
+		return err_set(err, -EPROTO,
+			       "MISSING of %zu pages from %" PRIu64 " on, where there are %" PRIu64,
+			       words * 64, first, page_count);
+	const uint8_t *at = bytes + WIRE_MISSING_HEADER_BYTES;
+	bool has_last = page_count % 64 && first / 64 + words == word_count;
+	if (has_last && load_le64(at + 8 * (words - 1)) >> page_count % 64)
+		return err_set(err, -EPROTO, "MISSING has pages behind the last one, %" PRIu64, page_count);
+	for (size_t i = 0; i < words; i++)
+		bitmap[first / 64 + i] |= load_le64(at + 8 * i);
+	return 0;
+}
+
+size_t wire_encode_missing(uint8_t *out, const uint64_t *bitmap, size_t first_word, size_t words)
+{
+	store_le64(out, (uint64_t)first_word * 64);
+	for (size_t i = 0; i < words; i++)
+		store_le64(out + WIRE_MISSING_HEADER_BYTES + 8 * i, bitmap[first_word + i]);
+	return WIRE_MISSING_HEADER_BYTES + 8 * words;
+}
+
+int wire_decode_request(const uint8_t *bytes, size_t len, uint64_t page_count, uint64_t *pages,
+			uint32_t *ret_count, struct err *err)
+{
+	if (len == 0 || len % 8 || len / 8 > WIRE_REQUEST_MAX)
+		return err_set(err, -EPROTO, "REQUEST of %zu bytes", len);
+	*ret_count = (uint32_t)(len / 8);
+	for (uint32_t i = 0; i < *ret_count; i++) {
+		pages[i] = load_le64(bytes + 8 * (size_t)i);
+		if (pages[i] >= page_count)
+			return err_set(err, -EPROTO, "REQUEST of page %" PRIu64 " of %" PRIu64, pages[i],
+				       page_count);
+	}
 	return 0;
 }

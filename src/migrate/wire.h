@@ -13,22 +13,48 @@
  *
  * The payloads:
  *
- *	HELLO		le32 flags (WIRE_F_), le32 further channels (0 to WIRE_CHANNELS_MAX), 16 bytes: id of
- *this migration, random; le64 bytes of RAM, le64 base address of RAM above 4 GiB WELCOME		le32
- *flags: those of HELLO that are accepted; the version in its header is what both speak CONFIG
- *the machine's configuration, JSON, UTF-8 ACCEPTED	nothing: the machine stands, its disks can be reached
- *	REHEARSAL	a state (state/file.h), of a moment in which the machine stood still
- *	REHEARSED	nothing: this state can be loaded here
- *	PAGES		le32 flags (bit 0: zstd), le32 count (1 to WIRE_PAGES_MAX), count times le64
- *			(page number << 1 | bit 0: zero page), then the 4096 bytes of each page that is not
- *zero, or, with bit 0, one zstd frame of those ROUND		le32 number of the round: all its pages are
- *before this on this channel ROUND_DONE	le32 number of the round: all its pages are in RAM STATE
- *le32 round: as ROUND; le32 flags (WIRE_STATE_F_); then the state with which the machine goes on READY
- *nothing: the state is loaded, the disks are open; only RUN is missing RUN		nothing: the receiver
- *runs the machine, the sender never again RUNNING		nothing REFUSED		why, UTF-8 text of one
- *line; instead of any answer
- *	CHANNEL		the id of the migration, le32 number of this channel (1 up): first on further
- *connections
+ * HELLO: le32 flags (WIRE_F_), le32 further channels (0 to WIRE_CHANNELS_MAX), 16 bytes: id of this
+ * migration, random; le64 bytes of RAM, le64 base address of RAM above 4 GiB.
+ *
+ * WELCOME: le32 flags: those of HELLO that are accepted; the version in its header is what both speak.
+ *
+ * CONFIG: the machine's configuration, JSON, UTF-8.
+ *
+ * ACCEPTED: nothing: the machine stands, its disks can be reached.
+ *
+ * REHEARSAL: a state (state/file.h), of a moment in which the machine stood still.
+ *
+ * REHEARSED: nothing: this state can be loaded here.
+ *
+ * PAGES: le32 flags (bit 0: zstd), le32 count (1 to WIRE_PAGES_MAX), count times le64 (page number << 1 | bit
+ * 0: zero page), then the 4096 bytes of each page that is not zero, or, with bit 0, one zstd frame of those.
+ *
+ * ROUND: le32 number of the round: all its pages are before this on this channel.
+ *
+ * ROUND_DONE: le32 number of the round: all its pages are in RAM.
+ *
+ * STATE: le32 round: as ROUND; le32 flags (WIRE_STATE_F_); then the state with which the machine goes on.
+ *
+ * READY: nothing: the state is loaded, the disks are open; only RUN is missing.
+ *
+ * RUN: nothing: the receiver runs the machine, the sender never again.
+ *
+ * RUNNING: nothing.
+ *
+ * REFUSED: why, UTF-8 text of one line; instead of any answer.
+ *
+ * CHANNEL: the id of the migration, le32 number of this channel (1 up): first on further connections.
+ *
+ * MISSING: le64 number of a page (a multiple of 64), then 1 to WIRE_MISSING_WORDS_MAX le64: bit n % 64 of
+ *word n / 64 is page n from there on; set: the receiver (before STATE) or the sender (after RESUME) has not
+ *got it in its last version. Pages that no message tells of are there.
+ *
+ * REQUEST: 1 to WIRE_REQUEST_MAX le64: pages that somebody waits for.
+ *
+ * COMPLETE: nothing: all pages have left. COMPLETED: nothing: they are there.
+ *
+ * RESUME: the id of a migration in post-copy, first on a new connection. RESUMED: nothing: it is this one,
+ *the machine runs here, and MISSING has said what it lacks.
  *
  * Pages go on the further channels if there are any, else on the first one, which has all the rest.
  *
@@ -47,6 +73,7 @@
 
 enum { WIRE_VERSION = 1, WIRE_VERSION_OLDEST = 1, WIRE_HEADER_BYTES = 24 };
 enum { WIRE_CHANNELS_MAX = 16, WIRE_ID_BYTES = 16, WIRE_PAGES_MAX = 256, WIRE_PAGE_BYTES = 4096 };
+enum { WIRE_MISSING_WORDS_MAX = 1 << 14, WIRE_REQUEST_MAX = 64 };
 enum { WIRE_REASON_MAX = 1024, WIRE_CONFIG_MAX = 1 << 20, WIRE_STATE_MAX = 256 << 20 };
 
 enum wire_type {
@@ -65,11 +92,17 @@ enum wire_type {
 	WIRE_RUNNING,
 	WIRE_REFUSED,
 	WIRE_CHANNEL,
+	WIRE_MISSING,
+	WIRE_REQUEST,
+	WIRE_COMPLETE,
+	WIRE_COMPLETED,
+	WIRE_RESUME,
+	WIRE_RESUMED,
 	WIRE_TYPES /* the number of types, and one */
 };
 
 /* Of HELLO and WELCOME. */
-enum { WIRE_F_ZSTD = 1 << 0, WIRE_F_LOCAL = 1 << 1 };
+enum { WIRE_F_ZSTD = 1 << 0, WIRE_F_LOCAL = 1 << 1, WIRE_F_POSTCOPY = 1 << 2 };
 
 /* Of STATE. The second: a descriptor of RAM follows by SCM_RIGHTS (WIRE_F_LOCAL). */
 enum { WIRE_STATE_F_RUNNING = 1 << 0, WIRE_STATE_F_MEMFD = 1 << 1, WIRE_STATE_HEADER_BYTES = 8 };
@@ -127,5 +160,19 @@ static inline uint64_t wire_entry(uint64_t page, bool zero)
 int wire_decode_pages(const uint8_t *bytes, size_t len, uint64_t page_count, struct wire_pages *ret,
 		      struct err *err);
 uint64_t wire_pages_entry(const struct wire_pages *pages, uint32_t index, bool *ret_zero); /* page number */
+
+/*
+ * MISSING: sets the bits that it tells of in `bitmap`, which is for `page_count` pages. Nothing is set when
+ * it is no good.
+ */
+enum { WIRE_MISSING_HEADER_BYTES = 8 };
+int wire_decode_missing(const uint8_t *bytes, size_t len, uint64_t page_count, uint64_t *bitmap,
+			struct err *err);
+/* Words from `first` on: the payload's length. `out` has room for WIRE_MISSING_WORDS_MAX of them. */
+size_t wire_encode_missing(uint8_t *out, const uint64_t *bitmap, size_t first_word, size_t words);
+
+/* REQUEST: `pages` has room for WIRE_REQUEST_MAX. */
+int wire_decode_request(const uint8_t *bytes, size_t len, uint64_t page_count, uint64_t *pages,
+			uint32_t *ret_count, struct err *err);
 
 #endif
