@@ -82,7 +82,8 @@ static int vmgenid_create(const void *config, size_t index, const struct device_
 		vmgenid_destroy(&vmgenid->base);
 		return err_sys(err, code, "generation id");
 	}
-	show(vmgenid);
+	if (!services->incoming)
+		show(vmgenid);
 	*ret = &vmgenid->base;
 	return 0;
 }

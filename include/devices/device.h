@@ -60,7 +60,8 @@ struct device_services {
 	void (*tell)(void *owner, struct device *device, unsigned news);
 	void *tell_owner;
 	struct console_keys keys;
-	bool absent; /* what can be only one machine's (images) is still another's: acquire opens it */
+	bool incoming; /* RAM comes from elsewhere and may be there already: create writes nothing to it */
+	bool absent;   /* what can be only one machine's (images) is still another's: acquire opens it */
 };
 
 struct device_class {

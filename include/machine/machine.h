@@ -20,9 +20,11 @@ int machine_create(const struct machine_config *config, struct machine **ret, st
 /*
  * The same machine, whose RAM and state come from elsewhere (machine_load_state): nothing of `boot` is read,
  * and its status is INMIGRATE, devices at rest. machine_run sets it going unless machine_pause is called
- * before.
+ * before. `ram_fd`: a file that RAM shall be a mapping of, borrowed, or -1; where that cannot be
+ * (guest_memory_map_file) RAM is empty, and guest_memory_is_file tells.
  */
-int machine_create_incoming(const struct machine_config *config, struct machine **ret, struct err *err);
+int machine_create_incoming(const struct machine_config *config, int ram_fd, struct machine **ret,
+			    struct err *err);
 /* The same, and its disks are still another machine's: machine_acquire opens them. */
 int machine_create_absent(const struct machine_config *config, struct machine **ret, struct err *err);
 void machine_destroy(struct machine *machine); /* NULL is fine */

@@ -72,7 +72,13 @@ static int build_vm(struct machine *machine, struct err *err)
  */
 static int build_memory(struct machine *machine, struct err *err)
 {
+	struct err why = ERR_INIT;
 	int r = guest_memory_create(&machine->config->memory, &machine->memory, err);
+	if (r == 0 && machine->ram_fd >= 0) {
+		/* Before KVM knows it: it would look through all of RAM for what it must forget. */
+		r = guest_memory_map_file(machine->memory, machine->ram_fd, &why);
+		r = r < 0 && r != -EOPNOTSUPP ? err_set(err, r, "%s", why.text) : 0;
+	}
 	return r < 0 ? r : guest_memory_attach(machine->memory, machine->vm_fd, err);
 }
 
@@ -154,6 +160,7 @@ static int build_devices(struct machine *machine, struct err *err)
 		.tell = machine_news,
 		.tell_owner = machine,
 		.keys = {.action = machine_console, .owner = machine},
+		.incoming = machine->incoming,
 		.absent = machine->absent,
 	};
 	bool built[CONFIG_DEVICES_MAX] = {false};
@@ -215,7 +222,7 @@ static int (*const build_steps[])(struct machine *machine, struct err *err) = {
 	build_io_threads, build_buses, build_devices, build_vcpus,
 };
 
-static int machine_build(const struct machine_config *config, bool absent,
+static int machine_build(const struct machine_config *config, bool absent, int ram_fd,
 			 int (*last)(struct machine *machine, struct err *err), struct machine **ret,
 			 struct err *err)
 {
@@ -223,7 +230,9 @@ static int machine_build(const struct machine_config *config, bool absent,
 	if (!machine)
 		return err_sys(err, -ENOMEM, "machine");
 	machine->config = config;
+	machine->incoming = last != machine_load;
 	machine->absent = absent;
+	machine->ram_fd = ram_fd;
 	machine->kvm_fd = machine->vm_fd = machine->signal_fd = -1;
 	machine->event_op.done = machine_on_event;
 	machine->signal_op.done = machine_on_signal;
@@ -244,7 +253,7 @@ static int machine_build(const struct machine_config *config, bool absent,
 
 int machine_create(const struct machine_config *config, struct machine **ret, struct err *err)
 {
-	return machine_build(config, false, machine_load, ret, err);
+	return machine_build(config, false, -1, machine_load, ret, err);
 }
 
 /* At rest: a restored device would begin with what it finds in RAM, before the vCPUs are what they were. */
@@ -256,14 +265,15 @@ static int await_state(struct machine *machine, struct err *err)
 	return 0;
 }
 
-int machine_create_incoming(const struct machine_config *config, struct machine **ret, struct err *err)
+int machine_create_incoming(const struct machine_config *config, int ram_fd, struct machine **ret,
+			    struct err *err)
 {
-	return machine_build(config, false, await_state, ret, err);
+	return machine_build(config, false, ram_fd, await_state, ret, err);
 }
 
 int machine_create_absent(const struct machine_config *config, struct machine **ret, struct err *err)
 {
-	return machine_build(config, true, await_state, ret, err);
+	return machine_build(config, true, -1, await_state, ret, err);
 }
 
 void machine_destroy(struct machine *machine)

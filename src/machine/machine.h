@@ -21,6 +21,7 @@ enum machine_event { EVENT_NONE, EVENT_RESET, EVENT_END, EVENT_CRASH };
 struct machine {
 	const struct machine_config *config; /* borrowed */
 	int kvm_fd, vm_fd, signal_fd;
+	int ram_fd; /* borrowed while it is built: what RAM is a mapping of; -1: nothing */
 	struct loop *loop;
 	struct bus *bus;
 	struct irqchip *irqchip;
@@ -47,6 +48,7 @@ struct machine {
 	enum machine_cause cause;	   /* of the event that is acted on */
 	bool held;			   /* paused before machine_run */
 	bool at_rest;			   /* devices are quiesced */
+	bool incoming;			   /* made to be loaded with a state from elsewhere */
 	bool absent;			   /* its images are another machine's */
 	struct machine_throttle *throttle; /* NULL: never asked for (handover.c) */
 	struct machine_observer *observers;

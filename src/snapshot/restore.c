@@ -40,28 +40,15 @@ int snapshot_check(const struct snapshot *snapshot, const struct machine_config 
 	return r < 0 ? err_prepend(err, "%s", snapshot->path) : 0;
 }
 
-/* What cannot be mapped is read: slower, and otherwise the same. */
-static int fill_lazily(const struct snapshot *snapshot, struct guest_memory *memory, int fd, struct err *err)
-{
-	struct err why = ERR_INIT;
-	int r = guest_memory_map_file(memory, fd, &why);
-	if (r != -EOPNOTSUPP)
-		return r < 0 ? err_set(err, r, "%s", why.text) : 0;
-	log_warn("restore: %s: all of it is read now", why.text);
-	return ram_read(memory, fd, NULL, snapshot->manifest.files[FILE_MEMORY].crc32c, err);
-}
-
 /* The lowest of the chain first, each then covers what is its own. */
-static int fill(const struct snapshot *snapshot, struct guest_memory *memory, bool lazy, struct err *err)
+static int fill(const struct snapshot *snapshot, struct guest_memory *memory, struct err *err)
 {
-	int r = snapshot->base ? fill(snapshot->base, memory, lazy, err) : 0;
+	int r = snapshot->base ? fill(snapshot->base, memory, err) : 0;
 	if (r < 0)
 		return r;
 	_cleanup_close_ int fd = snapshot_open_memory(snapshot, err);
 	if (fd < 0)
 		r = fd;
-	else if (lazy && !snapshot->base)
-		r = fill_lazily(snapshot, memory, fd, err);
 	else
 		r = ram_read(memory, fd, snapshot->pages, snapshot->manifest.files[FILE_MEMORY].crc32c, err);
 	return r < 0 ? err_prepend(err, "%s", snapshot->path) : 0;
@@ -71,12 +58,22 @@ int snapshot_restore(const struct snapshot *snapshot, const struct machine_confi
 		     struct machine **ret, struct err *err)
 {
 	struct machine *machine;
+	_cleanup_close_ int ram_fd = -1;
 	int r = snapshot_check(snapshot, config, err);
-	if (r == 0)
-		r = machine_create_incoming(config, &machine, err);
+	if (r == 0 && lazy && !snapshot->base)
+		ram_fd = r = snapshot_open_memory(snapshot, err);
+	if (r >= 0)
+		r = machine_create_incoming(config, ram_fd, &machine, err);
 	if (r < 0)
 		return r;
-	r = fill(snapshot, machine_memory(machine), lazy, err);
+	if (!guest_memory_is_file(machine_memory(machine))) {
+		if (lazy) /* slower, and otherwise the same */
+			log_warn("restore: %s cannot be a mapping of a file: all of it is read now",
+				 snapshot->base		 ? "RAM in a chain of snapshots"
+				 : config->memory.shared ? "shared RAM"
+							 : "RAM of huge pages");
+		r = fill(snapshot, machine_memory(machine), err);
+	}
 	if (r == 0)
 		r = machine_load_state(machine, &snapshot->state, false, err);
 	if (r < 0) {

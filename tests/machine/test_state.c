@@ -104,7 +104,8 @@ START_TEST(a_guest_goes_on_where_it_was)
 	ck_assert_msg(machine_create(one.config, &one.machine, &one.err) == 0, "%s", one.err.text);
 	rig_run_for(&one, 30);
 	void *blob = save(one.machine, &bytes);
-	ck_assert_msg(machine_create_incoming(two.config, &two.machine, &two.err) == 0, "%s", two.err.text);
+	ck_assert_msg(machine_create_incoming(two.config, -1, &two.machine, &two.err) == 0, "%s",
+		      two.err.text);
 	copy_ram(one.machine, two.machine);
 	rig_finish(&one);
 
@@ -141,7 +142,7 @@ START_TEST(what_was_loaded_is_saved_alike)
 	rig_init(&one, "/dev/null");
 	rig_init(&two, "/dev/null");
 	ck_assert_int_eq(machine_create(one.config, &one.machine, &one.err), 0);
-	ck_assert_int_eq(machine_create_incoming(two.config, &two.machine, &two.err), 0);
+	ck_assert_int_eq(machine_create_incoming(two.config, -1, &two.machine, &two.err), 0);
 	machine_pause(one.machine, MACHINE_SAVE_VM);
 	void *blob = save(one.machine, &bytes);
 	copy_ram(one.machine, two.machine);
@@ -195,7 +196,7 @@ START_TEST(clocks_go_on_from_where_they_stood)
 	ck_assert_int_eq(machine_create(one.config, &one.machine, &one.err), 0);
 	rig_run_for(&one, 10); /* the payload must not come to its end meanwhile, on a fast host neither */
 	void *blob = save(one.machine, &bytes);
-	ck_assert_int_eq(machine_create_incoming(two.config, &two.machine, &two.err), 0);
+	ck_assert_int_eq(machine_create_incoming(two.config, -1, &two.machine, &two.err), 0);
 	copy_ram(one.machine, two.machine);
 	struct state_file file;
 	ck_assert_int_eq(state_file_open(blob, bytes, &file, &two.err), 0);
