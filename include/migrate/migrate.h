@@ -13,7 +13,14 @@
 
 enum { MIGRATE_CHANNELS_MAX = 16, MIGRATE_HOSTNAME_MAX = 256 };
 
+/* By the names of QAPI's MigMode: "normal", "cpr-transfer". */
+enum migrate_mode {
+	MIGRATE_MODE_NORMAL,
+	MIGRATE_MODE_LOCAL /* RAM's memfd is handed over on one host, nothing is copied */
+};
+
 struct migrate_params {
+	enum migrate_mode mode;
 	uint64_t max_bandwidth;	    /* bytes a second, while the guest runs; 0: no limit */
 	uint32_t downtime_limit_ms; /* how long the guest may stand still at the end, by estimate */
 	uint32_t channels;	    /* further connections for pages; 0: the first one takes them */

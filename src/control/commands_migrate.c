@@ -97,7 +97,12 @@ static int query(struct request *request, const struct value *values, cJSON **re
 
 static const char *const compressions[] = {"none", "zstd", NULL};
 
+static const char *const modes[] = {[MIGRATE_MODE_NORMAL] = "normal",
+				    [MIGRATE_MODE_LOCAL] = "cpr-transfer",
+				    [MIGRATE_MODE_LOCAL + 1] = NULL};
+
 enum parameter {
+	MODE,
 	MAX_BANDWIDTH,
 	DOWNTIME_LIMIT,
 	CHANNELS,
@@ -146,6 +151,8 @@ static int set_parameters(struct request *request, const struct value *values, c
 	struct migrate *migrate = request->control->migrate;
 	struct migrate_params params = *migrate_get_params(migrate);
 	(void)ret;
+	if (values[MODE].given)
+		params.mode = (enum migrate_mode)values[MODE].choice;
 	if (values[MAX_BANDWIDTH].given)
 		params.max_bandwidth = values[MAX_BANDWIDTH].number;
 	set_number(&values[DOWNTIME_LIMIT], &params.downtime_limit_ms);
@@ -172,6 +179,7 @@ static int query_parameters(struct request *request, const struct value *values,
 	const struct migrate_params *params = migrate_get_params(request->control->migrate);
 	(void)values, (void)err;
 	*ret = cJSON_CreateObject();
+	cJSON_AddStringToObject(*ret, "mode", modes[params->mode]);
 	json_add_u64(*ret, "max-bandwidth", params->max_bandwidth);
 	json_add_u64(*ret, "downtime-limit", params->downtime_limit_ms);
 	json_add_u64(*ret, "multifd-channels", params->channels);
@@ -205,7 +213,12 @@ const struct command commands_migrate[] = {
 	{{.name = "query-migrate", .doc = "the latest migration: how far, how fast, how it ended"}, query},
 	{{.name = "migrate-set-parameters",
 	  .doc = "for the next migration; max-bandwidth and downtime-limit also for the one under way",
-	  .args = {[MAX_BANDWIDTH] =
+	  .args = {[MODE] = {.name = "mode",
+			     .type = ARG_CHOICE,
+			     .optional = true,
+			     .words = modes,
+			     .doc = "cpr-transfer: RAM is handed over to an aerie on this host, not copied"},
+		   [MAX_BANDWIDTH] =
 			   {.name = "max-bandwidth",
 			    .type = ARG_BYTES,
 			    .optional = true,

@@ -5,8 +5,13 @@
 #include "memory/dirty.h"
 #include "memory/memory.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+
+/* Of RAM in a memfd: its size stays, whoever has it, and nobody adds a seal that would keep us from writing.
+ */
+enum { MEMORY_SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL };
 
 /* dirty.c's part. */
 struct dirty_log {
@@ -29,7 +34,12 @@ struct guest_memory {
 	uint64_t size;
 	uint64_t page_bytes;
 	bool from_file; /* a private mapping of a file, see guest_memory_map_file */
-	int vm_fd;	/* borrowed; -1 before guest_memory_attach */
+	/* handover.c's part. */
+	int passed_fd;		     /* RAM that was handed over to us; -1: none */
+	struct dirty_tracker *trial; /* it is mapped privately: what is written there since */
+	uint64_t *written;	     /* room for what the tracker says */
+	bool left;		     /* fd is another's now, and not what is mapped */
+	int vm_fd;		     /* borrowed; -1 before guest_memory_attach */
 	struct guest_region regions[GUEST_MEMORY_REGIONS];
 	size_t region_count;
 	struct guest_region

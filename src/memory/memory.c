@@ -37,11 +37,14 @@ static void memory_lay_out(struct guest_memory *memory)
 /* A memfd, so that other processes can map the same RAM. */
 static int memory_open(struct guest_memory *memory, const struct page_kind *kind, struct err *err)
 {
-	memory->fd = memfd_create("aerie-ram", MFD_CLOEXEC | (kind->pool ? MFD_HUGETLB | kind->huge : 0U));
+	memory->fd = memfd_create("aerie-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING |
+						       (kind->pool ? MFD_HUGETLB | kind->huge : 0U));
 	if (memory->fd < 0)
 		return err_sys(err, -errno, "memory.shared: a memfd with %s pages", kind->name);
 	if (ftruncate(memory->fd, (off_t)memory->size) < 0)
 		return err_sys(err, -errno, "memory.size: %" PRIu64 " MiB", memory->size / MIB);
+	if (fcntl(memory->fd, F_ADD_SEALS, MEMORY_SEALS) < 0)
+		return err_sys(err, -errno, "memory.shared: sealing the size of RAM");
 	return 0;
 }
 
@@ -98,7 +101,7 @@ int guest_memory_create(const struct memory_config *config, struct guest_memory 
 	struct guest_memory *memory = calloc(1, sizeof(*memory));
 	if (!memory)
 		return err_sys(err, -ENOMEM, "memory");
-	memory->fd = memory->vm_fd = -1;
+	memory->fd = memory->passed_fd = memory->vm_fd = -1;
 	dirty_log_init(memory);
 	int r = memory_map(memory, config, err);
 	if (r == 0)
@@ -140,10 +143,14 @@ void guest_memory_destroy(struct guest_memory *memory)
 {
 	if (!memory)
 		return;
+	memory->vm_fd = -1; /* the VM has gone */
+	dirty_tracker_destroy(memory->trial);
+	free(memory->written);
 	dirty_log_finish(memory);
 	if (memory->host)
 		(void)munmap(memory->host, memory->size);
 	(void)close_fd(memory->fd);
+	(void)close_fd(memory->passed_fd);
 	free(memory);
 }
 

@@ -179,7 +179,7 @@ int channel_receive_fd(struct channel *channel, int *ret_fd, struct err *err)
 	struct msghdr msg = {.msg_iov = &iov,
 			     .msg_iovlen = 1,
 			     .msg_control = space.bytes,
-			     .msg_controllen = sizeof(space.bytes)};
+			     .msg_controllen = CMSG_LEN(sizeof(int))}; /* room for no second one */
 	for (;;) {
 		ssize_t n = recvmsg(channel->fd, &msg, MSG_CMSG_CLOEXEC);
 		if (n == 0)

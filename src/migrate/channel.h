@@ -33,7 +33,7 @@ struct channel {
 	int fd;				   /* non-blocking */
 	const struct canceller *canceller; /* borrowed */
 	uint32_t timeout_ms;
-	bool is_unix;
+	bool is_unix;			 /* the other end can be given descriptors */
 	struct tls_session *tls;	 /* NULL: plain */
 	_Atomic uint64_t sent, received; /* bytes of ours, not of TLS */
 };

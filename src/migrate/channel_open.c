@@ -194,7 +194,10 @@ int channel_connect(const struct uri *uri, const struct canceller *canceller, st
 		r = spawn(uri->text, &fd, err);
 		break;
 	}
-	return r < 0 ? r : start_channel(fd, canceller, ret, err);
+	if (r == 0)
+		r = start_channel(fd, canceller, ret, err);
+	ret->is_unix = ret->is_unix && uri->kind != URI_EXEC; /* the command carries bytes, no descriptors */
+	return r;
 }
 
 static int listen_unix(struct listener *listener, struct err *err)

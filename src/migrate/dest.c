@@ -193,7 +193,9 @@ static int get_ready(struct dest *dest, struct err *err)
 	int r = guest->ops->accept(guest, dest->config, dest->config_bytes, err);
 	if (r == 0)
 		r = check_layout(dest, err);
-	if (r == 0)
+	if (r == 0 && dest->flags & WIRE_F_LOCAL)
+		r = dest_check_local(dest, err);
+	else if (r == 0)
 		r = unstage_create(guest->memory, dest->flags & WIRE_F_ZSTD, &dest->unstage, err);
 	if (r == 0)
 		r = answer(dest, WIRE_ACCEPTED, err);
@@ -210,11 +212,20 @@ static int get_ready(struct dest *dest, struct err *err)
 
 /* ---- pages ---- */
 
+static int take_page_message(struct dest *dest, const struct wire_header *header, struct err *err)
+{
+	if (!dest->unstage)
+		return err_set(err, -EPROTO, "PAGES, where RAM is handed over");
+	return unstage_pages(dest->unstage, dest->link.payload, header->length, err);
+}
+
 static int round_done(struct dest *dest, const struct wire_header *header, struct err *err)
 {
 	uint32_t round;
 	int r = wire_decode_number(dest->link.payload, header->length, &round, err);
-	if (r == 0)
+	if (r == 0 && header->type == WIRE_MEMFD)
+		r = dest_take_memfd(dest, header, err);
+	else if (r == 0)
 		r = dest_channels_wait(dest, round, err);
 	if (r == 0)
 		r = step(dest, PROTOCOL_SENDS, WIRE_ROUND_DONE, err);
@@ -230,8 +241,8 @@ static int take_pages(struct dest *dest, struct wire_header *ret, struct err *er
 		if (r == 0)
 			r = step(dest, PROTOCOL_GETS, ret->type, err);
 		if (r == 0 && ret->type == WIRE_PAGES)
-			r = unstage_pages(dest->unstage, dest->link.payload, ret->length, err);
-		if (r == 0 && ret->type == WIRE_ROUND)
+			r = take_page_message(dest, ret, err);
+		if (r == 0 && (ret->type == WIRE_ROUND || ret->type == WIRE_MEMFD))
 			r = round_done(dest, ret, err);
 	} while (r == 0 && ret->type != WIRE_STATE);
 	return r;
@@ -249,6 +260,8 @@ static int take_state(struct dest *dest, const struct wire_header *header, bool 
 		return err_set(err, -EPROTO, "STATE with flags %#" PRIx32, flags);
 	*ret_running = flags & WIRE_STATE_F_RUNNING;
 	int r = dest_channels_wait(dest, round, err);
+	if (r == 0)
+		r = dest_try_ram(dest, err);
 	return r < 0 ? r : guest->ops->load(guest, payload + WIRE_STATE_HEADER_BYTES, bytes, err);
 }
 
@@ -260,6 +273,8 @@ static int take_over(struct dest *dest, bool running, struct err *err)
 	int r = link_expect(&dest->link, WIRE_RUN, &header, err);
 	if (r == 0)
 		r = step(dest, PROTOCOL_GETS, WIRE_RUN, err);
+	if (r == 0)
+		r = dest_keep_ram(dest, err);
 	if (r == 0)
 		r = dest->guest->ops->run(dest->guest, running, err);
 	if (r == 0 && answer(dest, WIRE_RUNNING, &unheard) < 0)

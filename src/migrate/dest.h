@@ -36,7 +36,8 @@ struct dest {
 	uint32_t flags;
 	char *config; /* what the source's machine is, JSON; after dest_begin */
 	size_t config_bytes;
-	struct unstage *unstage;
+	struct unstage *unstage; /* NULL: RAM is handed over */
+	bool has_memfd;		 /* RAM has been handed over */
 	unsigned channel_count;
 	struct dest_channel channels[WIRE_CHANNELS_MAX];
 	uint32_t timeout_ms; /* for connections; 0: the default */
@@ -66,5 +67,12 @@ int dest_run(struct dest *dest, struct err *err);
 void dest_refuse(struct dest *dest, const struct err *err);
 
 void dest_cancel(struct dest *dest); /* any thread */
+
+/* ---- for handover.c; the last two do nothing when RAM is sent ---- */
+
+int dest_check_local(const struct dest *dest, struct err *err);
+int dest_take_memfd(struct dest *dest, const struct wire_header *header, struct err *err);
+int dest_try_ram(struct dest *dest, struct err *err);  /* the guest stands over there */
+int dest_keep_ram(struct dest *dest, struct err *err); /* it is ours */
 
 #endif

@@ -2,6 +2,7 @@
 #include "base/cleanup.h"
 #include "guest_machine.h"
 #include "host/loop.h"
+#include "memory/handover.h"
 #include "params.h"
 #include "source.h"
 
@@ -192,6 +193,8 @@ int migrate_resume_here(struct migrate *migrate, struct err *err)
 	if (migrate->has_thread || !info.in_doubt || machine_status(migrate->machine) != MACHINE_POSTMIGRATE)
 		return err_set(err, -EINVAL, "there is no doubt where the machine is");
 	int r = machine_acquire(migrate->machine, err); /* a disk in use there says that it does run there */
+	if (r == 0)
+		r = handover_join(machine_memory(migrate->machine), err);
 	if (r < 0)
 		return r;
 	if (migrate->source.was_running)

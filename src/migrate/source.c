@@ -168,12 +168,13 @@ static int get(struct source *source, unsigned type, struct wire_header *ret, st
 
 static int greet(struct source *source, struct err *err)
 {
-	struct wire_hello hello = {.channels = source->params.channels};
+	bool local = source->params.mode == MIGRATE_MODE_LOCAL;
+	struct wire_hello hello = {.channels = local ? 0 : source->params.channels};
 	uint8_t bytes[WIRE_HELLO_BYTES];
 	struct wire_header header;
 	const struct guest_region *regions;
 	size_t count = guest_memory_regions(source->guest->memory, &regions);
-	hello.flags = source->params.zstd_level ? WIRE_F_ZSTD : 0;
+	hello.flags = local ? WIRE_F_LOCAL : source->params.zstd_level ? WIRE_F_ZSTD : 0;
 	hello.ram_bytes = source->info.total_bytes;
 	hello.high_gpa = count > 1 ? regions[1].gpa : 0;
 	if (getrandom(source->id, sizeof(source->id), 0) != (ssize_t)sizeof(source->id))
@@ -198,7 +199,8 @@ static int greet(struct source *source, struct err *err)
 		return err_set(err, -EPROTO, "WELCOME with flags %#x that were not offered", source->flags);
 	if (hello.flags & ~source->flags)
 		return err_set(err, -ENOTSUP,
-			       "the other side cannot unpack zstd; set multifd-compression to none");
+			       local ? "the other side does not take RAM over; set mode to normal"
+				     : "the other side cannot unpack zstd; set multifd-compression to none");
 	source->link.version = header.version;
 	return 0;
 }
@@ -239,18 +241,28 @@ static int check_destination(struct source *source, struct err *err)
 	return r < 0 ? r : get(source, WIRE_REHEARSED, &header, err);
 }
 
-static int prepare(struct source *source, struct err *err)
+static int check_multifd(const struct source *source, struct err *err)
 {
 	if (source->params.channels && source->uri->kind == URI_FD)
 		return err_set(err, -EINVAL, "fd: is one connection; set multifd-channels to 0");
-	int r = load_keys(source, err);
+	return 0;
+}
+
+static int prepare(struct source *source, struct err *err)
+{
+	bool local = source->params.mode == MIGRATE_MODE_LOCAL;
+	int r = local ? source_check_local(source, err) : check_multifd(source, err);
+	if (r == 0)
+		r = load_keys(source, err);
 	if (r == 0)
 		r = open_link(source, &source->link, err);
+	if (r == 0 && local)
+		r = source_check_socket(source, err);
 	if (r == 0)
 		r = greet(source, err);
-	if (r == 0 && source->params.channels)
+	if (r == 0 && !local && source->params.channels)
 		r = open_workers(source, err);
-	else if (r == 0)
+	else if (r == 0 && !local)
 		r = stage_create(source->guest->memory, (int)source->params.zstd_level, &source->stage, err);
 	return r < 0 ? r : check_destination(source, err);
 }
@@ -275,7 +287,7 @@ static int hand_over_state(struct source *source, struct err *err)
 	/* State before the last harvest: reading it may write to RAM (a page of the hypervisor's, a ring). */
 	if (r == 0)
 		r = guest->ops->save(guest, &state, &bytes, err);
-	if (r == 0)
+	if (r == 0 && source->params.mode != MIGRATE_MODE_LOCAL)
 		r = source_copy_rest(source, &round, err);
 	store_le32(head, round);
 	store_le32(head + 4, source->was_running ? WIRE_STATE_F_RUNNING : 0);
@@ -366,10 +378,12 @@ static void fail(struct source *source, const struct err *err)
 	pthread_mutex_lock(&source->lock);
 	source->info.err = *err;
 	pthread_mutex_unlock(&source->lock);
-	if (source->state == SRC_DOUBT)
+	if (source->state == SRC_DOUBT) {
 		source->guest->ops->gone(source->guest, true);
-	else
+		source_leave_ram(source);
+	} else {
 		come_back(source);
+	}
 }
 
 int source_run(struct source *source, struct err *err)
@@ -377,7 +391,8 @@ int source_run(struct source *source, struct err *err)
 	int r = prepare(source, err);
 	if (r == 0) {
 		source_set_status(source, MIGRATE_ACTIVE);
-		r = source_copy(source, err);
+		r = source->params.mode == MIGRATE_MODE_LOCAL ? source_pass_ram(source, err)
+							      : source_copy(source, err);
 	}
 	if (r == 0)
 		r = hand_over_state(source, err);
@@ -386,11 +401,14 @@ int source_run(struct source *source, struct err *err)
 	if (r < 0) {
 		fail(source, err);
 	} else {
+		source->ended_ns = loop_now_ns();
 		source->guest->ops->gone(source->guest, false);
+		source_leave_ram(source);
 		close_all(source);
 	}
 	pthread_mutex_lock(&source->lock);
-	source->ended_ns = loop_now_ns();
+	if (r < 0)
+		source->ended_ns = loop_now_ns();
 	source->info.throttle_percent = 0;
 	if (r == 0)
 		source->info.down_ms = (source->ended_ns - source->stopped_ns) / NSEC_PER_MSEC;

@@ -57,7 +57,7 @@ int source_cancel(struct source *source, struct err *err);
 void source_info(struct source *source, struct migrate_info *ret);		/* any thread */
 void source_adjust(struct source *source, const struct migrate_params *params); /* any thread */
 
-/* ---- for source_copy.c ---- */
+/* ---- for source_copy.c and handover.c ---- */
 
 /* Ask the table. -ECANCELED: the operator wants it to end; -EPROTO: not allowed. */
 int source_step(struct source *source, enum protocol_what what, unsigned type, struct err *err);
@@ -67,5 +67,13 @@ void source_set_status(struct source *source, enum migrate_status status);
 int source_copy(struct source *source, struct err *err);
 /* With the guest standing: all that is left; then ROUND on the further channels. */
 int source_copy_rest(struct source *source, uint32_t *ret_round, struct err *err);
+
+/* ---- for handover.c: a hand-over of RAM on one host, instead of source_copy ---- */
+
+int source_check_local(const struct source *source, struct err *err);  /* before connecting */
+int source_check_socket(const struct source *source, struct err *err); /* connected */
+int source_pass_ram(struct source *source, struct err *err);
+/* RUN has left: whatever becomes of this process, it does not touch RAM any more. */
+void source_leave_ram(struct source *source);
 
 #endif

@@ -35,6 +35,7 @@ static const struct {
 	[WIRE_COMPLETED] = {"COMPLETED", 0, 0},
 	[WIRE_RESUME] = {"RESUME", WIRE_ID_BYTES, WIRE_ID_BYTES},
 	[WIRE_RESUMED] = {"RESUMED", 0, 0},
+	[WIRE_MEMFD] = {"MEMFD", 4, 4},
 };
 
 const char *wire_name(unsigned type)

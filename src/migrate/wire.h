@@ -56,6 +56,9 @@
  * RESUME: the id of a migration in post-copy, first on a new connection. RESUMED: nothing: it is this one,
  *the machine runs here, and MISSING has said what it lacks.
  *
+ * MEMFD: le32 0: RAM is in one descriptor, which follows with a byte 'F' outside of any message (SCM_RIGHTS);
+ * ROUND_DONE of round 0 answers it. With WIRE_F_LOCAL, instead of all PAGES.
+ *
  * Pages go on the further channels if there are any, else on the first one, which has all the rest.
  *
  * A page's number counts 4 KiB pages of RAM through its regions, as dirty tracking does.
@@ -98,14 +101,15 @@ enum wire_type {
 	WIRE_COMPLETED,
 	WIRE_RESUME,
 	WIRE_RESUMED,
+	WIRE_MEMFD,
 	WIRE_TYPES /* the number of types, and one */
 };
 
-/* Of HELLO and WELCOME. */
+/* Of HELLO and WELCOME. LOCAL: RAM is handed over (MEMFD), not sent. */
 enum { WIRE_F_ZSTD = 1 << 0, WIRE_F_LOCAL = 1 << 1, WIRE_F_POSTCOPY = 1 << 2 };
 
-/* Of STATE. The second: a descriptor of RAM follows by SCM_RIGHTS (WIRE_F_LOCAL). */
-enum { WIRE_STATE_F_RUNNING = 1 << 0, WIRE_STATE_F_MEMFD = 1 << 1, WIRE_STATE_HEADER_BYTES = 8 };
+/* Of STATE. */
+enum { WIRE_STATE_F_RUNNING = 1 << 0, WIRE_STATE_HEADER_BYTES = 8 };
 
 struct wire_header {
 	uint16_t version;
@@ -139,7 +143,7 @@ enum { WIRE_HELLO_BYTES = 40, WIRE_CHANNEL_BYTES = 20 };
 void wire_encode_hello(uint8_t bytes[WIRE_HELLO_BYTES], const struct wire_hello *hello);
 int wire_decode_hello(const uint8_t *bytes, size_t len, struct wire_hello *ret, struct err *err);
 
-/* A payload of one number: WELCOME, ROUND, ROUND_DONE. */
+/* A payload of one number: WELCOME, ROUND, ROUND_DONE, MEMFD. */
 int wire_decode_number(const uint8_t *bytes, size_t len, uint32_t *ret, struct err *err);
 
 /* PAGES. Entries and bytes are borrowed from the payload. */

@@ -112,7 +112,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static uint8_t stream[STREAM_MAX];
 	static struct guest_memory *memory;
-	static const struct memory_config config = {.size_bytes = MIB};
+	static const struct memory_config config = {.size_bytes = MIB, .shared = true};
 	struct err err = ERR_INIT;
 	struct uri uri;
 	char text[32];

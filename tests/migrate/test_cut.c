@@ -89,6 +89,26 @@ static void send_all(int fd, const uint8_t *data, size_t len)
 	}
 }
 
+/* The byte that carries RAM's descriptor. */
+static bool pass_descriptor(struct proxy *proxy)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} space;
+	char byte;
+	int fd;
+	struct iovec iov = {&byte, 1};
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &space, .msg_controllen = sizeof(space)};
+	if (recvmsg(proxy->source_fd, &msg, MSG_CMSG_CLOEXEC) != 1)
+		return false;
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
+	MUST(sendmsg(proxy->dest_fd, &msg, MSG_NOSIGNAL) == 1 || errno == EPIPE);
+	close(fd);
+	return true;
+}
+
 /*
  * A whole message is held back until its header is there, so that the fault's place in it is known. False:
  * the connection ends.
@@ -149,7 +169,7 @@ static bool pass(struct proxy *proxy, struct side *side, bool upward)
 		}
 	}
 	send_all(to, data, (size_t)n);
-	return true;
+	return side->in_message != 0 || !is_message(side, WIRE_MEMFD) || pass_descriptor(proxy);
 }
 
 static void *proxy_thread(void *argument)
@@ -202,13 +222,14 @@ static void proxy_finish(struct proxy *proxy)
 /* Where the machine is afterwards. */
 enum where { AT_SOURCE, AT_DEST, NOWHERE };
 
-static enum where move_with(const struct fault *fault, bool *ret_hit)
+static enum where move_with(const struct fault *fault, enum migrate_mode mode, bool *ret_hit)
 {
 	struct world world;
 	struct proxy proxy;
 	struct move move = {0};
 	struct migrate_params params = migrate_params_default;
-	world_init(&world);
+	params.mode = mode;
+	world_init_ram(&world, mode == MIGRATE_MODE_LOCAL);
 	move_listen(&move, &world, NULL);
 	proxy_start(&proxy, &world, fault);
 	move_start(&move, &proxy.uri, &params);
@@ -234,14 +255,14 @@ static enum where move_with(const struct fault *fault, bool *ret_hit)
 
 static const int64_t places[] = {0, 1, 12, 23, 24, -1, INT64_MAX};
 
-static void check_type(unsigned type, bool upward, int what)
+static void check_type(unsigned type, bool upward, int what, enum migrate_mode mode)
 {
 	for (size_t i = 0; i < ARRAY_LEN(places); i++) {
 		const struct fault fault = {what, upward, type, places[i]};
 		bool hit;
 		if (what == FLIP && places[i] == INT64_MAX)
 			continue;
-		enum where where = move_with(&fault, &hit);
+		enum where where = move_with(&fault, mode, &hit);
 		/* Messages without a payload have no byte 24. */
 		ck_assert_msg(hit || places[i] == 24 || places[i] == -1, "%s at %ld was not met",
 			      wire_name(type), (long)places[i]);
@@ -271,18 +292,32 @@ static const unsigned up_types[] = {WIRE_WELCOME,    WIRE_ACCEPTED, WIRE_REHEARS
 START_TEST(cut_at_every_message)
 {
 	for (size_t i = 0; i < ARRAY_LEN(down_types); i++)
-		check_type(down_types[i], false, CUT);
+		check_type(down_types[i], false, CUT, MIGRATE_MODE_NORMAL);
 	for (size_t i = 0; i < ARRAY_LEN(up_types); i++)
-		check_type(up_types[i], true, CUT);
+		check_type(up_types[i], true, CUT, MIGRATE_MODE_NORMAL);
 }
 END_TEST
 
 START_TEST(a_changed_byte_in_every_message)
 {
 	for (size_t i = 0; i < ARRAY_LEN(down_types); i++)
-		check_type(down_types[i], false, FLIP);
+		check_type(down_types[i], false, FLIP, MIGRATE_MODE_NORMAL);
 	for (size_t i = 0; i < ARRAY_LEN(up_types); i++)
-		check_type(up_types[i], true, FLIP);
+		check_type(up_types[i], true, FLIP, MIGRATE_MODE_NORMAL);
+}
+END_TEST
+
+/* The same when RAM is handed over: the source goes on with it untouched, or the destination has it. */
+START_TEST(cut_at_every_message_of_a_hand_over)
+{
+	static const unsigned down[] = {WIRE_HELLO, WIRE_CONFIG, WIRE_REHEARSAL,
+					WIRE_MEMFD, WIRE_STATE,	 WIRE_RUN};
+	for (int what = CUT; what <= FLIP; what++) {
+		for (size_t i = 0; i < ARRAY_LEN(down); i++)
+			check_type(down[i], false, what, MIGRATE_MODE_LOCAL);
+		for (size_t i = 0; i < ARRAY_LEN(up_types); i++)
+			check_type(up_types[i], true, what, MIGRATE_MODE_LOCAL);
+	}
 }
 END_TEST
 
@@ -297,11 +332,12 @@ START_TEST(cut_anywhere)
 		const struct fault fault = {i % 8 == 1 ? FLIP : CUT, i % 4 == 3, 0,
 					    (int64_t)((seed >> 4) * (uint64_t)4099 % range)};
 		bool hit;
-		(void)move_with(&fault, &hit);
+		(void)move_with(&fault, MIGRATE_MODE_NORMAL, &hit);
 		met += hit;
 	}
 	ck_assert_uint_gt(met, count / 4);
 }
 END_TEST
 
-TEST_MAIN("cut", cut_at_every_message, a_changed_byte_in_every_message, cut_anywhere)
+TEST_MAIN("cut", cut_at_every_message, a_changed_byte_in_every_message, cut_at_every_message_of_a_hand_over,
+	  cut_anywhere)

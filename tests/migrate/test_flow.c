@@ -1,6 +1,8 @@
 /* Migrations from one process' left hand to its right: what arrives, and what is refused. */
 #include "world.h"
 
+#include "memory/handover.h"
+
 static struct migrate_params fast(void)
 {
 	struct migrate_params params = migrate_params_default;
@@ -50,6 +52,124 @@ START_TEST(over_several_channels)
 	params.zstd_level = 3;
 	params.channels = MIGRATE_CHANNELS_MAX;
 	check_moves(&params);
+}
+END_TEST
+
+static struct migrate_params local(void)
+{
+	struct migrate_params params = fast();
+	params.mode = MIGRATE_MODE_LOCAL;
+	return params;
+}
+
+/* Nothing is sent, both have had the same RAM, and only one of them still has. */
+START_TEST(ram_is_handed_over)
+{
+	struct world world;
+	struct move move = {0};
+	struct migrate_params params = local();
+	params.channels = 4; /* of no use, and not opened */
+	params.zstd_level = 1;
+	world_init_ram(&world, true);
+	uint8_t *dest_host = guest_memory_at(world.dest.memory, 0, 1);
+	move_listen(&move, &world, NULL);
+	move_start(&move, &world.uri, &params);
+	move_wait(&move);
+	ck_assert_msg(move.source_result == 0, "%s", move.source_err.text);
+	ck_assert_msg(move.dest_result == 0, "%s", move.dest_err.text);
+	move_judge(&move);
+	ck_assert_int_eq(move.info.status, MIGRATE_COMPLETED);
+	ck_assert_uint_eq(move.info.sent_bytes + move.info.normal_pages + move.info.rounds, 0);
+	ck_assert_ptr_eq(guest_memory_at(world.dest.memory, 0, 1), dest_host);
+	/* What the source still does reaches nobody. */
+	ck_assert(handover_left(world.source.memory));
+	uint64_t sequence = *(uint64_t *)dest_host;
+	memset(guest_memory_at(world.source.memory, 0, WORLD_RAM), 0xff, WORLD_RAM);
+	ck_assert_uint_eq(*(uint64_t *)dest_host, sequence);
+	world_check_ram(&world.dest);
+	world_finish(&world);
+}
+END_TEST
+
+static void check_local_refused(struct world *world, const struct uri *uri, const char *tls, const char *why)
+{
+	struct move move = {0};
+	struct migrate_params params = local();
+	snprintf(params.tls_creds, sizeof(params.tls_creds), "%s", tls ? tls : "");
+	move_listen(&move, world, NULL);
+	move_start(&move, uri ? uri : &world->uri, &params);
+	pthread_join(move.source_thread, NULL);
+	dest_cancel(&move.dest);
+	pthread_join(move.dest_thread, NULL);
+	ck_assert_int_lt(move.source_result, 0);
+	ck_assert_str_eq(move.source_err.text, why);
+	ck_assert(!move.source.stopped && atomic_load(&world->source.runs));
+	source_finish(&move.source);
+}
+
+START_TEST(a_hand_over_that_cannot_be_is_refused)
+{
+	struct world world;
+	struct uri uri;
+	struct err err = ERR_INIT;
+	char text[32];
+	world_init_ram(&world, true);
+	ck_assert_int_eq(uri_parse("tcp:127.0.0.1:1", &uri, &err), 0);
+	check_local_refused(&world, &uri, NULL,
+			    "mode cpr-transfer hands RAM over on this host: it needs a unix: URI");
+	ck_assert_int_eq(uri_parse("exec:cat", &uri, &err), 0);
+	check_local_refused(&world, &uri, NULL,
+			    "mode cpr-transfer hands RAM over on this host: it needs a unix: URI");
+	int tcp = socket(AF_INET, SOCK_STREAM, 0);
+	ck_assert_int_ge(tcp, 0);
+	snprintf(text, sizeof(text), "fd:%d", tcp);
+	ck_assert_int_eq(uri_parse(text, &uri, &err), 0);
+	char why[64];
+	snprintf(why, sizeof(why), "mode cpr-transfer: fd:%d is no UNIX socket", tcp);
+	check_local_refused(&world, &uri, NULL, why);
+	close(tcp);
+	check_local_refused(&world, NULL, "/etc", "mode cpr-transfer: not with TLS; set tls-creds to \"\"");
+	world_halt(&world.source);
+	world_finish(&world);
+}
+END_TEST
+
+START_TEST(a_side_whose_ram_is_its_own_does_not_hand_it_over)
+{
+	struct world world, own;
+	world_init(&own);
+	check_local_refused(&own, NULL, NULL,
+			    "RAM is this process' own (memory.shared is false), it cannot be handed over");
+	world_init_ram(&world, true);
+	guest_memory_destroy(world.dest.memory);
+	ck_assert_int_eq(guest_memory_create(&(struct memory_config){.size_bytes = WORLD_RAM},
+					     &world.dest.memory, &(struct err){.code = 0}),
+			 0);
+	world.dest.guest.memory = world.dest.memory;
+	check_local_refused(&world, NULL, NULL,
+			    "the other side refuses: RAM is this process' own (memory.shared is false), it "
+			    "cannot be handed over");
+	world_halt(&world.source);
+	world_finish(&world);
+	world_finish(&own);
+}
+END_TEST
+
+/* The source goes on with its RAM as it was, whatever the other side's loading has written. */
+START_TEST(a_hand_over_that_fails_late_leaves_ram_alone)
+{
+	struct world world;
+	struct move move = {0};
+	const struct migrate_params params = local();
+	world_init_ram(&world, true);
+	world.dest.refuse_load = -ENOMEM;
+	move_listen(&move, &world, NULL);
+	move_start(&move, &world.uri, &params);
+	move_wait(&move);
+	ck_assert(strstr(move.source_err.text, "no more memory") && move.source.stopped);
+	ck_assert(atomic_load(&world.source.runs) && !handover_left(world.source.memory));
+	move_judge(&move);
+	world_finish(&world);
 }
 END_TEST
 
@@ -237,7 +357,9 @@ START_TEST(uris)
 }
 END_TEST
 
-TEST_MAIN("flow", a_running_guest_moves, with_packed_pages, over_several_channels,
-	  a_paused_guest_arrives_paused, what_does_not_suit_is_refused_while_the_guest_runs,
-	  a_load_that_fails_gives_the_guest_back, cancelled_it_runs_on_here, a_busy_guest_is_slowed_down,
-	  strangers_are_sent_away, there_and_back, uris)
+TEST_MAIN("flow", a_running_guest_moves, with_packed_pages, over_several_channels, ram_is_handed_over,
+	  a_hand_over_that_cannot_be_is_refused, a_side_whose_ram_is_its_own_does_not_hand_it_over,
+	  a_hand_over_that_fails_late_leaves_ram_alone, a_paused_guest_arrives_paused,
+	  what_does_not_suit_is_refused_while_the_guest_runs, a_load_that_fails_gives_the_guest_back,
+	  cancelled_it_runs_on_here, a_busy_guest_is_slowed_down, strangers_are_sent_away, there_and_back,
+	  uris)

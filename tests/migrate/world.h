@@ -20,7 +20,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define WORLD_RAM (4 * MIB)
+#define WORLD_RAM	 (4 * MIB)
+#define WORLD_LOADED_GPA (WORLD_RAM - 64)
 
 struct world;
 
@@ -193,6 +194,9 @@ static inline int rig_rehearse(struct guest *guest, const void *state, size_t by
 	struct machine_rig *rig = rig_of(guest);
 	MUST(atomic_load(&rig->world->disk) != rig);
 	rig->rehearsed = true;
+	/* What loading a state on trial writes is nobody's. */
+	static const uint8_t junk[64] = {0xde, 0xad};
+	MUST(guest_memory_write(rig->memory, 0, junk, sizeof(junk)) == 0);
 	if (rig->refuse_rehearse)
 		return err_set(err, rig->refuse_rehearse, "cpu0/msr: a feature is missing");
 	return bytes == 20 && memcmp(state, "a state of a machine", 20) == 0
@@ -207,6 +211,8 @@ static inline int rig_load(struct guest *guest, const void *state, size_t bytes,
 	int r = rig_take_disk(rig, err);
 	if (r == 0 && rig->refuse_load)
 		r = err_set(err, rig->refuse_load, "no more memory");
+	/* Loading writes to RAM, too: the guest sees that where it goes on, and nowhere else. */
+	MUST(guest_memory_write(rig->memory, WORLD_LOADED_GPA, "loaded", 6) == 0);
 	return r < 0 || memcmp(state, "a state of a machine", bytes) == 0 ? r
 									  : err_set(err, -EINVAL, "state");
 }
@@ -234,9 +240,10 @@ static const struct guest_ops rig_ops = {
 	.run = rig_run,
 };
 
-static inline void machine_rig_init(struct machine_rig *rig, struct world *world, const char *name)
+static inline void machine_rig_init(struct machine_rig *rig, struct world *world, const char *name,
+				    bool shared)
 {
-	static const struct memory_config config = {.size_bytes = WORLD_RAM};
+	const struct memory_config config = {.size_bytes = WORLD_RAM, .shared = shared};
 	struct err err = ERR_INIT;
 	rig->world = world;
 	rig->name = name;
@@ -252,14 +259,14 @@ static inline void machine_rig_finish(struct machine_rig *rig)
 	guest_memory_destroy(rig->memory);
 }
 
-/* The source runs. */
-static inline void world_init(struct world *world)
+/* The source runs. Shared: RAM can be handed over. */
+static inline void world_init_ram(struct world *world, bool shared)
 {
 	static unsigned number;
 	struct err err = ERR_INIT;
 	memset(world, 0, sizeof(*world));
-	machine_rig_init(&world->source, world, "source");
-	machine_rig_init(&world->dest, world, "destination");
+	machine_rig_init(&world->source, world, "source", shared);
+	machine_rig_init(&world->dest, world, "destination", shared);
 	atomic_store(&world->source.pace_us, 100);
 	uint8_t *rest = guest_memory_at(world->source.memory, WORLD_RAM / 2, WORLD_RAM / 2);
 	for (size_t i = 0; i < WORLD_RAM / 2; i += 4096)
@@ -271,6 +278,11 @@ static inline void world_init(struct world *world)
 	ck_assert_int_eq(uri_parse(world->uri_text, &world->uri, &err), 0);
 	atomic_store(&world->disk, &world->source);
 	world_go(&world->source);
+}
+
+static inline void world_init(struct world *world)
+{
+	world_init_ram(world, false);
 }
 
 static inline void world_finish(struct world *world)
@@ -349,11 +361,13 @@ static inline void move_judge(struct move *move)
 	if (at_dest) {
 		world_halt(&world->dest);
 		world_check_ram(&world->dest);
+		ck_assert_str_eq(guest_memory_at(world->dest.memory, WORLD_LOADED_GPA, 7), "loaded");
 		ck_assert(move->source.state == SRC_DONE || move->source.state == SRC_DOUBT);
 		ck_assert_ptr_eq(atomic_load(&world->disk), &world->dest);
 	} else if (at_source) {
 		world_halt(&world->source);
 		world_check_ram(&world->source);
+		ck_assert_str_eq(guest_memory_at(world->source.memory, WORLD_LOADED_GPA, 7), "");
 		ck_assert_int_eq(move->source.state, SRC_BACK);
 		ck_assert_ptr_eq(atomic_load(&world->disk), &world->source);
 	} else {

@@ -1,0 +1,145 @@
+/*
+ * RAM that changes hands: see include/memory/handover.h.
+ *
+ * Loading a state writes to RAM: KVM does (a wall clock, the mark that a vCPU does not run, a hypercall
+ * page), and some devices do. The one that takes RAM over must not do that in the memory of a guest that may
+ * yet go on in the other process. So it loads onto a private mapping, where a write makes a copy of the page,
+ * with the dirty log on, which tells those pages; when the guest is its own it copies them back. What loading
+ * writes is thus neither lost nor early, and only as much is copied as was written.
+ */
+#include "memory/handover.h"
+
+#include "base/cleanup.h"
+#include "impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+int handover_check(const struct guest_memory *memory, struct err *err)
+{
+	if (memory->fd < 0)
+		return err_set(err, -ENOTSUP,
+			       "RAM is this process' own (memory.shared is false), it cannot be handed over");
+	if (memory->page_bytes != DIRTY_PAGE_BYTES)
+		return err_set(
+			err, -ENOTSUP,
+			"RAM of huge pages (memory.hugepages) cannot be handed over: the host would need "
+			"twice of them");
+	return 0;
+}
+
+static int check_fd(const struct guest_memory *memory, int fd, struct err *err)
+{
+	struct stat st;
+	int seals = fcntl(fd, F_GET_SEALS);
+	if (seals < 0 || fstat(fd, &st) < 0)
+		return err_set(err, -EINVAL, "what was handed over as RAM is no memfd");
+	if (seals != MEMORY_SEALS)
+		return err_set(
+			err, -EINVAL,
+			"RAM that was handed over has seals %#x, where %#x are good (is it of an older "
+			"aerie?)",
+			(unsigned)seals, (unsigned)MEMORY_SEALS);
+	if ((uint64_t)st.st_size != memory->size || st.st_blksize != (blksize_t)memory->page_bytes)
+		return err_set(err, -EINVAL,
+			       "%" PRIu64 " bytes in pages of %ld were handed over for RAM of %" PRIu64
+			       " in pages of %" PRIu64,
+			       (uint64_t)st.st_size, (long)st.st_blksize, memory->size, memory->page_bytes);
+	return 0;
+}
+
+int handover_accept(struct guest_memory *memory, int fd, struct err *err)
+{
+	_cleanup_close_ int passed = fd;
+	int r = handover_check(memory, err);
+	if (r == 0)
+		r = check_fd(memory, passed, err);
+	if (r < 0)
+		return r;
+	(void)close_fd(memory->passed_fd);
+	memory->passed_fd = take_fd(&passed);
+	return 0;
+}
+
+/* Another thing at the same addresses, for KVM as well, which is told by the host's memory management. */
+static int map_at(const struct guest_memory *memory, int fd, int flags, struct err *err)
+{
+	if (mmap(memory->host, memory->size, PROT_READ | PROT_WRITE, flags | MAP_FIXED | MAP_NORESERVE, fd,
+		 0) == MAP_FAILED)
+		return err_sys(err, -errno, "mapping RAM");
+	(void)madvise(memory->host, memory->size, MADV_DONTDUMP);
+	if (fd >= 0)
+		(void)madvise(memory->host, memory->size, MADV_HUGEPAGE);
+	return 0;
+}
+
+int handover_try(struct guest_memory *memory, struct err *err)
+{
+	if (memory->passed_fd < 0 || memory->trial)
+		return err_set(err, -EINVAL, "no RAM was handed over");
+	memory->written = calloc(dirty_bitmap_words(memory), sizeof(uint64_t));
+	if (!memory->written)
+		return err_sys(err, -ENOMEM, "pages written");
+	int r = map_at(memory, memory->passed_fd, MAP_PRIVATE, err);
+	return r < 0 ? r : dirty_tracker_create(memory, &memory->trial, err);
+}
+
+static int copy_back(const struct guest_memory *memory, struct err *err)
+{
+	size_t words = dirty_bitmap_words(memory);
+	for (size_t i = 0; i < words; i++)
+		for (uint64_t bits = memory->written[i]; bits; bits &= bits - 1) {
+			uint64_t offset = (i * 64 + (unsigned)__builtin_ctzll(bits)) * DIRTY_PAGE_BYTES;
+			ssize_t n = pwrite(memory->passed_fd, memory->host + offset, DIRTY_PAGE_BYTES,
+					   (off_t)offset);
+			if (n != DIRTY_PAGE_BYTES)
+				return err_sys(err, n < 0 ? -errno : -EIO, "RAM at %#" PRIx64, offset);
+		}
+	return 0;
+}
+
+int handover_keep(struct guest_memory *memory, struct err *err)
+{
+	uint64_t pages;
+	if (!memory->trial)
+		return err_set(err, -EINVAL, "no RAM is on trial");
+	int r = dirty_tracker_harvest(memory->trial, memory->written, &pages);
+	if (r < 0)
+		return err_sys(err, r, "pages written");
+	r = copy_back(memory, err);
+	if (r == 0)
+		r = map_at(memory, memory->passed_fd, MAP_SHARED, err);
+	if (r < 0)
+		return r;
+	dirty_tracker_destroy(take_ptr(memory->trial));
+	free(take_ptr(memory->written));
+	(void)close_fd(memory->fd);
+	memory->fd = take_fd(&memory->passed_fd);
+	return 0;
+}
+
+int handover_leave(struct guest_memory *memory, struct err *err)
+{
+	if (memory->fd < 0)
+		return err_set(err, -EINVAL, "RAM is nobody else's");
+	int r = map_at(memory, -1, MAP_PRIVATE | MAP_ANONYMOUS, err);
+	memory->left = r == 0;
+	return r;
+}
+
+int handover_join(struct guest_memory *memory, struct err *err)
+{
+	int r = memory->left ? map_at(memory, memory->fd, MAP_SHARED, err) : 0;
+	if (r == 0)
+		memory->left = false;
+	return r;
+}
+
+bool handover_left(const struct guest_memory *memory)
+{
+	return memory->left;
+}
