@@ -4,55 +4,27 @@
  * (VIRTIO 1.3, 5.2.6): the status, the bytes that are used, the data that is read, and at the end the whole
  * disk.
  */
-#include "fuzz.h"
-
 #include "../../devices/devices.h"
-#include "../devices/driver.h"
-#include "base/log.h"
+#include "rig.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum {
-	SECTORS = 64,
-	DISK_BYTES = SECTORS * 512,
-	AREA_BYTES = 65536,
-	REQUESTS_MAX = 32,
-	PIECES = 4,
-	ID_BYTES = 20
-};
+enum { SECTORS = 64, DISK_BYTES = SECTORS * 512, REQUESTS_MAX = 32, ID_BYTES = 20 };
 enum { IN = 0, OUT = 1, FLUSH = 4, GET_ID = 8, DISCARD = 11, WRITE_ZEROES = 13 };
 enum { OK = 0, IOERR = 1, UNSUPP = 2 };
 
 #define F_DISCARD      VIRTIO_BIT(13)
 #define F_WRITE_ZEROES VIRTIO_BIT(14)
 
-struct feed {
-	const uint8_t *data;
-	size_t size;
-};
-
-static uint64_t take(struct feed *feed, unsigned bytes)
-{
-	uint64_t value = 0;
-	for (unsigned i = 0; i < bytes && feed->size; i++) {
-		value |= (uint64_t)*feed->data++ << (8 * i);
-		feed->size--;
-	}
-	return value;
-}
-
 static struct {
-	struct world world;
-	struct driver driver;
-	struct device *device;
+	struct rig rig;
+	bool made;
 	struct disk_config config;
 	char path[64];
 	int fd;
-	uint64_t read_gpa, write_gpa; /* what the device reads, and writes, one after the other */
-	uint8_t *read, *write;
 	uint8_t disk[DISK_BYTES]; /* as it must be */
 } fuzz;
 
@@ -64,18 +36,14 @@ struct request {
 
 static void unmake(void)
 {
-	driver_finish(&fuzz.driver);
-	disk_class.destroy(fuzz.device);
-	world_finish(&fuzz.world);
+	rig_unmake(&fuzz.rig);
 	(void)close(fuzz.fd);
 }
 
 static void make_once(void)
 {
-	struct err err = ERR_INIT;
-	if (fuzz.device)
+	if (fuzz.made)
 		return;
-	log_set_level(LOG_ERROR);
 	fuzz.fd = memfd_create("disk", MFD_CLOEXEC);
 	FUZZ_CHECK(fuzz.fd >= 0 && ftruncate(fuzz.fd, DISK_BYTES) == 0);
 	(void)snprintf(fuzz.path, sizeof(fuzz.path), "/proc/self/fd/%d", fuzz.fd);
@@ -85,13 +53,8 @@ static void make_once(void)
 					   .queues = 1,
 					   .queue_size = 16,
 					   .block_size = 512};
-	world_init(&fuzz.world, 1);
-	FUZZ_CHECK(disk_class.create(&fuzz.config, 0, &fuzz.world.services, &fuzz.device, &err) == 0);
-	FUZZ_CHECK(driver_init(&fuzz.driver, &fuzz.world, VIRTIO_ID_BLOCK) == 0);
-	fuzz.read_gpa = world_alloc(&fuzz.world, AREA_BYTES);
-	fuzz.write_gpa = world_alloc(&fuzz.world, AREA_BYTES);
-	fuzz.read = world_at(&fuzz.world, fuzz.read_gpa, AREA_BYTES);
-	fuzz.write = world_at(&fuzz.world, fuzz.write_gpa, AREA_BYTES);
+	rig_make(&fuzz.rig, &disk_class, &fuzz.config, VIRTIO_ID_BLOCK);
+	fuzz.made = true;
 	FUZZ_CHECK(atexit(unmake) == 0);
 }
 
@@ -103,7 +66,7 @@ static void start(struct feed *feed)
 	uint64_t choice = take(feed, 1), features = 0;
 	for (unsigned i = 0; i < sizeof(some) / sizeof(some[0]); i++)
 		features |= choice >> i & 1 ? some[i] : 0;
-	FUZZ_CHECK(driver_start(&fuzz.driver, &(struct driver_options){.features = features}) == 0);
+	rig_start(&fuzz.rig, features);
 }
 
 /* ---- what must come of it ---- */
@@ -116,16 +79,16 @@ static bool within(uint64_t sector, uint64_t count)
 static int expect_ranges(const struct request *request, bool discard)
 {
 	uint32_t bytes = request->read_bytes - 16;
-	if (!(fuzz.driver.features & (discard ? F_DISCARD : F_WRITE_ZEROES)))
+	if (!(fuzz.rig.driver.features & (discard ? F_DISCARD : F_WRITE_ZEROES)))
 		return UNSUPP;
 	if (bytes == 0 || bytes % 16 || bytes > 32 * 16)
 		return IOERR;
 	for (uint32_t at = 16; at < request->read_bytes; at += 16) {
 		uint64_t sector;
 		uint32_t count, flags;
-		memcpy(&sector, fuzz.read + at, 8);
-		memcpy(&count, fuzz.read + at + 8, 4);
-		memcpy(&flags, fuzz.read + at + 12, 4);
+		memcpy(&sector, fuzz.rig.read + at, 8);
+		memcpy(&count, fuzz.rig.read + at + 8, 4);
+		memcpy(&flags, fuzz.rig.read + at + 12, 4);
 		if (flags > (discard ? 0 : 1))
 			return UNSUPP;
 		if (!within(sector, count))
@@ -134,8 +97,8 @@ static int expect_ranges(const struct request *request, bool discard)
 	for (uint32_t at = 16; at < request->read_bytes; at += 16) {
 		uint64_t sector;
 		uint32_t count;
-		memcpy(&sector, fuzz.read + at, 8);
-		memcpy(&count, fuzz.read + at + 8, 4);
+		memcpy(&sector, fuzz.rig.read + at, 8);
+		memcpy(&count, fuzz.rig.read + at + 8, 4);
 		memset(fuzz.disk + sector * 512, 0, (size_t)count * 512);
 	}
 	return OK;
@@ -151,7 +114,7 @@ static int expect(const struct request *request)
 	case OUT:
 		if (out == 0 || out % 512 || !within(request->sector, out / 512))
 			return IOERR;
-		memcpy(fuzz.disk + request->sector * 512, fuzz.read + 16, out);
+		memcpy(fuzz.disk + request->sector * 512, fuzz.rig.read + 16, out);
 		return OK;
 	case FLUSH:
 		return OK;
@@ -167,7 +130,7 @@ static int expect(const struct request *request)
 
 static void check(const struct request *request, const struct ring_used *used)
 {
-	int status = fuzz.write[request->write_bytes - 1];
+	int status = fuzz.rig.write[request->write_bytes - 1];
 	int wanted = expect(request);
 	uint32_t len = wanted == OK ? request->write_bytes : request->write_bytes == 1;
 	if (wanted == OK && request->type == GET_ID && len > ID_BYTES + 1)
@@ -175,10 +138,10 @@ static void check(const struct request *request, const struct ring_used *used)
 	FUZZ_CHECK(status == wanted);
 	FUZZ_CHECK(used->len == len);
 	if (wanted == OK && request->type == IN)
-		FUZZ_CHECK(memcmp(fuzz.write, fuzz.disk + request->sector * 512, request->write_bytes - 1) ==
-			   0);
+		FUZZ_CHECK(memcmp(fuzz.rig.write, fuzz.disk + request->sector * 512,
+				  request->write_bytes - 1) == 0);
 	if (wanted == OK && request->type == GET_ID)
-		FUZZ_CHECK(memcmp(fuzz.write, "fuzz\0\0\0\0", 8) == 0);
+		FUZZ_CHECK(memcmp(fuzz.rig.write, "fuzz\0\0\0\0", 8) == 0);
 }
 
 /* ---- requests ---- */
@@ -186,77 +149,61 @@ static void check(const struct request *request, const struct ring_used *used)
 /* Mostly lengths that mean something. */
 static uint32_t take_bytes(struct feed *feed, uint32_t extra)
 {
-	uint32_t how = (uint32_t)take(feed, 1);
+	uint32_t how = take(feed, 1);
 	if (how & 0x80)
-		return (uint32_t)take(feed, 2) % AREA_BYTES;
+		return take(feed, 2) % RIG_AREA_BYTES;
 	return how & 0x40 ? (how & 0x3f) * 16 + extra : (how & 0x0f) * 512 + extra;
 }
 
 static uint64_t take_sector(struct feed *feed)
 {
-	uint32_t how = (uint32_t)take(feed, 1);
-	return how < 0x80 ? how : take(feed, 8);
+	uint32_t how = take(feed, 1);
+	return how < 0x80 ? how : take64(feed, 8);
 }
 
 static void fill(struct feed *feed, const struct request *request)
 {
 	const uint64_t sector = request->sector;
 	uint8_t byte = (uint8_t)take(feed, 1);
-	memset(fuzz.read, byte, AREA_BYTES);
-	memset(fuzz.write, 0xee, AREA_BYTES);
-	memcpy(fuzz.read, &request->type, 4);
-	memcpy(fuzz.read + 8, &sector, 8);
+	memset(fuzz.rig.read, byte, RIG_AREA_BYTES);
+	memset(fuzz.rig.write, 0xee, RIG_AREA_BYTES);
+	memcpy(fuzz.rig.read, &request->type, 4);
+	memcpy(fuzz.rig.read + 8, &sector, 8);
 	if (request->type != DISCARD && request->type != WRITE_ZEROES)
 		return;
 	for (uint32_t at = 16; at + 16 <= request->read_bytes && at < 33 * 16; at += 16) {
 		uint64_t first = take_sector(feed);
-		uint32_t count = (uint32_t)take(feed, 1), flags = (uint32_t)take(feed, 1);
+		uint32_t count = take(feed, 1), flags = take(feed, 1);
 		count = count < 0x80 ? count : count << 24;
 		flags = flags < 0x80 ? flags >> 6 : flags;
-		memcpy(fuzz.read + at, &first, 8);
-		memcpy(fuzz.read + at + 8, &count, 4);
-		memcpy(fuzz.read + at + 12, &flags, 4);
+		memcpy(fuzz.rig.read + at, &first, 8);
+		memcpy(fuzz.rig.read + at + 8, &count, 4);
+		memcpy(fuzz.rig.read + at + 12, &flags, 4);
 	}
-}
-
-/* Cut `bytes` into buffers as the input says. */
-static size_t cut(struct feed *feed, struct ring_buffer *buffers, uint64_t gpa, uint32_t bytes, bool write)
-{
-	size_t count = 0;
-	while (bytes) {
-		uint32_t len = (uint32_t)take(feed, 1);
-		len = len & 0x80 ? len & 0x7f : len * 64;
-		if (len == 0 || len > bytes || count == PIECES - 1)
-			len = bytes;
-		buffers[count++] = (struct ring_buffer){gpa, len, write};
-		gpa += len;
-		bytes -= len;
-	}
-	return count;
 }
 
 static void one_request(struct feed *feed)
 {
 	static const uint32_t types[] = {IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES, IN, OUT};
-	struct ring_buffer buffers[2 * PIECES];
+	struct ring_buffer buffers[2 * RIG_PIECES];
 	struct ring_used used;
-	uint32_t how = (uint32_t)take(feed, 1);
-	struct request request = {.type = how & 0x80 ? (uint32_t)take(feed, 4) : types[how & 7]};
+	uint32_t how = take(feed, 1);
+	struct request request = {.type = how & 0x80 ? take(feed, 4) : types[how & 7]};
 	request.sector = take_sector(feed);
 	request.read_bytes = take_bytes(feed, 16);
 	request.write_bytes = take_bytes(feed, 1);
 	fill(feed, &request);
-	size_t count = cut(feed, buffers, fuzz.read_gpa, request.read_bytes, false);
-	count += cut(feed, buffers + count, fuzz.write_gpa, request.write_bytes, true);
+	size_t count = rig_cut(feed, buffers, fuzz.rig.read_gpa, request.read_bytes, false);
+	count += rig_cut(feed, buffers + count, fuzz.rig.write_gpa, request.write_bytes, true);
 	if (count == 0)
 		return;
-	FUZZ_CHECK(driver_submit(&fuzz.driver, 0, buffers, count) >= 0);
+	FUZZ_CHECK(driver_submit(&fuzz.rig.driver, 0, buffers, count) >= 0);
 	if (request.read_bytes < 16 || request.write_bytes == 0) {
-		FUZZ_CHECK(driver_wait_status(&fuzz.driver, DRIVER_NEEDS_RESET) == 0);
+		FUZZ_CHECK(driver_wait_status(&fuzz.rig.driver, DRIVER_NEEDS_RESET) == 0);
 		start(feed);
 		return;
 	}
-	FUZZ_CHECK(driver_collect(&fuzz.driver, 0, &used) == 0);
+	FUZZ_CHECK(driver_collect(&fuzz.rig.driver, 0, &used) == 0);
 	check(&request, &used);
 }
 

@@ -6,6 +6,7 @@
  * Rules: a result or a message, never both; a message is one printable line that names the file or the
  * override; what config_print gives is read back as the same machine.
  */
+#include "feed.h"
 #include "fuzz.h"
 
 #include "../../src/config/schema.h"
@@ -17,19 +18,6 @@
 
 enum { SET_MAX = 8, TEXT_BYTES = 1 << 15 };
 
-struct feed {
-	const uint8_t *data;
-	size_t size;
-};
-
-static unsigned take(struct feed *f)
-{
-	if (!f->size)
-		return 0;
-	f->size--;
-	return *f->data++;
-}
-
 static void put(struct writer *w, const char *text)
 {
 	write_bytes(w, text, strlen(text));
@@ -37,7 +25,7 @@ static void put(struct writer *w, const char *text)
 
 static void put_word(struct feed *f, struct writer *w, const char *const *words, size_t count)
 {
-	put(w, words[take(f) % count]);
+	put(w, words[take(f, 1) % count]);
 }
 
 static void put_text(struct feed *f, struct writer *w)
@@ -46,7 +34,7 @@ static void put_text(struct feed *f, struct writer *w)
 		"",   "a",  "console=ttyS0", " ",    "\\u00e9", "\\n",
 		"\"", "\\", "\xc3\xa9",	     "null", "2G",	"\\ud83d\\ude00"};
 	put(w, "\"");
-	for (unsigned n = take(f) % 4; n; n--)
+	for (unsigned n = take(f, 1) % 4; n; n--)
 		put_word(f, w, pieces, ARRAY_LEN(pieces));
 	put(w, "\"");
 }
@@ -56,7 +44,7 @@ static void put_object(struct feed *f, struct writer *w, const struct object *ob
 static void put_chardev(struct feed *f, struct writer *w)
 {
 	const struct chardev_form *form = chardev_forms;
-	for (unsigned n = take(f) % 7; n && form[1].word; n--)
+	for (unsigned n = take(f, 1) % 7; n && form[1].word; n--)
 		form++;
 	put(w, form->bare ? "\"" : "{\"");
 	put(w, form->word);
@@ -92,7 +80,7 @@ static void put_value(struct feed *f, struct writer *w, const struct key *key)
 		put_word(f, w, hexes, ARRAY_LEN(hexes));
 		break;
 	case KEY_SWITCH:
-		if (take(f) % 2)
+		if (take(f, 1) % 2)
 			put_object(f, w, key->object);
 		else
 			put_word(f, w, switches, ARRAY_LEN(switches));
@@ -104,7 +92,7 @@ static void put_value(struct feed *f, struct writer *w, const struct key *key)
 		put_word(f, w, files, ARRAY_LEN(files));
 		break;
 	case KEY_CHOICE:
-		for (unsigned n = take(f) % 5; n && choice[1].word; n--)
+		for (unsigned n = take(f, 1) % 5; n && choice[1].word; n--)
 			choice++;
 		put(w, "\"");
 		put(w, choice->word);
@@ -118,7 +106,7 @@ static void put_value(struct feed *f, struct writer *w, const struct key *key)
 		break;
 	case KEY_LIST:
 		put(w, "[");
-		for (unsigned n = take(f) % 6; n; n--) {
+		for (unsigned n = take(f, 1) % 6; n; n--) {
 			put_value(f, w, key->item);
 			put(w, n > 1 ? "," : "");
 		}
@@ -135,7 +123,7 @@ static void put_object(struct feed *f, struct writer *w, const struct object *ob
 	const char *comma = "";
 	put(w, "{");
 	for (const struct key *key = object->keys; key->name; key++) {
-		unsigned choice = take(f) % 32;
+		unsigned choice = take(f, 1) % 32;
 		if (choice < 8 && !key->required && key->type != KEY_OBJECT)
 			continue;
 		for (int times = choice == 31 ? 2 : 1; times; times--) {
@@ -157,18 +145,18 @@ static void put_override(struct feed *f, struct writer *w)
 	const struct key *key = NULL;
 	while (object) {
 		key = object->keys;
-		for (unsigned n = take(f) % 8; n && key[1].name; n--)
+		for (unsigned n = take(f, 1) % 8; n && key[1].name; n--)
 			key++;
 		put(w, object == &machine_object ? "" : ".");
 		put(w, key->name);
-		if (key->type == KEY_LIST && take(f) % 4) {
+		if (key->type == KEY_LIST && take(f, 1) % 4) {
 			static const char *const numbers[] = {".0", ".1", ".2", ".7", ".x"};
 			put_word(f, w, numbers, ARRAY_LEN(numbers));
 			key = key->item;
 		}
-		object = take(f) % 8 ? key->object : NULL;
+		object = take(f, 1) % 8 ? key->object : NULL;
 	}
-	if (key->type == KEY_CHARDEV && take(f) % 2)
+	if (key->type == KEY_CHARDEV && take(f, 1) % 2)
 		put(w, ".file");
 	put(w, "=");
 	put_value(f, w, key);
@@ -230,7 +218,7 @@ static void check_generated(struct feed *f)
 	size_t set_count = 0;
 	struct writer w = writer_on(text, sizeof(text));
 	put_object(f, &w, &machine_object);
-	for (; f->size && set_count < SET_MAX && take(f) % 2; set_count++) {
+	for (; f->size && set_count < SET_MAX && take(f, 1) % 2; set_count++) {
 		struct writer s = writer_on(set_text[set_count], sizeof(set_text[0]) - 1);
 		put_override(f, &s);
 		set_text[set_count][s.used] = '\0';

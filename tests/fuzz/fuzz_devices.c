@@ -6,6 +6,7 @@
  * Rules: a snapshot restored into new devices saves as the same snapshot; a restore that is refused changes
  * nothing; whatever a device has saved it takes back.
  */
+#include "feed.h"
 #include "fuzz.h"
 
 #include "../devices/clock.h"
@@ -18,21 +19,6 @@
 #include <string.h>
 
 enum { DEVICES_MAX = 32, TREE_BYTES = 8192, ACTIONS_MAX = 4096 };
-
-struct feed {
-	const uint8_t *data;
-	size_t size;
-};
-
-static uint32_t take(struct feed *feed, unsigned bytes)
-{
-	uint32_t value = 0;
-	for (unsigned i = 0; i < bytes && feed->size; i++) {
-		value |= (uint32_t)*feed->data++ << (8 * i);
-		feed->size--;
-	}
-	return value;
-}
 
 struct machine {
 	struct bus *bus;

@@ -5,6 +5,7 @@
  *
  * Rules: whatever was done, the device can be reset and started, and then a good frame passes both ways.
  */
+#include "feed.h"
 #include "fuzz.h"
 
 #include "../../devices/devices.h"
@@ -23,21 +24,6 @@ enum {
 	FRAME_BYTES = 100,
 	PATIENCE_MS = 10000
 };
-
-struct feed {
-	const uint8_t *data;
-	size_t size;
-};
-
-static uint32_t take(struct feed *feed, unsigned bytes)
-{
-	uint32_t value = 0;
-	for (unsigned i = 0; i < bytes && feed->size; i++) {
-		value |= (uint32_t)*feed->data++ << (8 * i);
-		feed->size--;
-	}
-	return value;
-}
 
 static struct {
 	struct world world;

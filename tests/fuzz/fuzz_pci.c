@@ -8,6 +8,7 @@
  * exactly while their vectors can be sent; state that was saved is taken back, and what is refused changes
  * nothing.
  */
+#include "feed.h"
 #include "fuzz.h"
 
 #include "base/bytes.h"
@@ -22,21 +23,6 @@
 
 enum { FUNCTIONS = 2, VECTORS = 3, ACTIONS_MAX = 2048, SMALL_BAR = 4096, LARGE_BAR = 1 << 20 };
 enum { MSIX_AT = 0x7c, OWN_AT = 0x90, OWN_BYTES = 14 };
-
-struct feed {
-	const uint8_t *data;
-	size_t size;
-};
-
-static uint32_t take(struct feed *feed, unsigned bytes)
-{
-	uint32_t value = 0;
-	for (unsigned i = 0; i < bytes && feed->size; i++) {
-		value |= (uint32_t)*feed->data++ << (8 * i);
-		feed->size--;
-	}
-	return value;
-}
 
 struct machine {
 	struct irq_sink irq;

@@ -8,6 +8,7 @@
  * that is theirs (ASan); the header's cluster is never written as data, and the file does not grow by more
  * than the requests and their tables can need.
  */
+#include "feed.h"
 #include "fuzz.h"
 
 #include "../../devices/backend/qcow2.h"
@@ -18,21 +19,6 @@
 #include <zstd.h>
 
 enum { FILE_BYTES = 1 << 20, PATCHES_MAX = 64, REQUESTS_MAX = 64, AT_ONCE = 8, REQUEST_BYTES = 16384 };
-
-struct feed {
-	const uint8_t *data;
-	size_t size;
-};
-
-static uint64_t take(struct feed *feed, unsigned bytes)
-{
-	uint64_t value = 0;
-	for (unsigned i = 0; i < bytes && feed->size; i++) {
-		value |= (uint64_t)*feed->data++ << (8 * i);
-		feed->size--;
-	}
-	return value;
-}
 
 /* ---- the file ---- */
 
@@ -169,8 +155,8 @@ static void make_packed(struct memory *memory, unsigned bits)
 /* An entry of some kind that points to a low cluster, or anything. */
 static uint64_t take_entry(struct feed *feed, unsigned bits)
 {
-	uint64_t kind = take(feed, 1);
-	uint64_t offset = take(feed, 1) << bits;
+	uint64_t kind = take64(feed, 1);
+	uint64_t offset = take64(feed, 1) << bits;
 	switch (kind % 8) {
 	case 0:
 		return offset;
@@ -182,24 +168,24 @@ static uint64_t take_entry(struct feed *feed, unsigned bits)
 	case 4:
 		return QCOW2_ZERO;
 	case 5:
-		return QCOW2_COMPRESSED | (offset + take(feed, 1)) | take(feed, 1) << (62 - (bits - 8));
+		return QCOW2_COMPRESSED | (offset + take64(feed, 1)) | take64(feed, 1) << (62 - (bits - 8));
 	case 6:
 		return 0;
 	default:
-		return take(feed, 8);
+		return take64(feed, 8);
 	}
 }
 
 static void patch(struct memory *memory, struct feed *feed, unsigned bits)
 {
-	unsigned count = (unsigned)take(feed, 1) % PATCHES_MAX;
+	unsigned count = (unsigned)take64(feed, 1) % PATCHES_MAX;
 	for (unsigned i = 0; i < count && feed->size; i++) {
-		uint64_t where = take(feed, 1);
-		uint64_t index = take(feed, 1);
+		uint64_t where = take64(feed, 1);
+		uint64_t index = take64(feed, 1);
 		if (where % 8 == 0) /* header */
-			memory->data[index % 112] = (uint8_t)take(feed, 1);
+			memory->data[index % 112] = (uint8_t)take64(feed, 1);
 		else if (where % 8 == 1) /* anything */
-			memory->data[(where / 8 << bits) + index] = (uint8_t)take(feed, 1);
+			memory->data[(where / 8 << bits) + index] = (uint8_t)take64(feed, 1);
 		else /* refcount table, block, L1, L2 */
 			put64(memory->data, ((1 + where % 4) << bits) + index % 64 * 8,
 			      take_entry(feed, bits));
@@ -242,9 +228,9 @@ static void play(struct player *player)
 		player->left--;
 		static const enum block_command commands[] = {BLOCK_READ,  BLOCK_WRITE,	  BLOCK_WRITE,
 							      BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE_ZEROES};
-		uint64_t choice = take(player->feed, 1);
+		uint64_t choice = take64(player->feed, 1);
 		enum block_command command = commands[choice % ARRAY_LEN(commands)];
-		uint64_t bytes = (take(player->feed, 1) % (REQUEST_BYTES / 512) + 1) * 512;
+		uint64_t bytes = (take64(player->feed, 1) % (REQUEST_BYTES / 512) + 1) * 512;
 		p->player = player;
 		p->busy = true;
 		p->iov = (struct iovec){p->data, bytes};
@@ -252,7 +238,7 @@ static void play(struct player *player)
 		p->request = (struct block_request){.command = command,
 						    .unmap = choice & 0x40,
 						    .fua = choice & 0x80,
-						    .offset = take(player->feed, 2) * 512 % (1 << 22),
+						    .offset = take64(player->feed, 2) * 512 % (1 << 22),
 						    .bytes = command == BLOCK_FLUSH ? 0 : bytes,
 						    .iov = data ? &p->iov : NULL,
 						    .iov_count = data ? 1 : 0,
@@ -292,9 +278,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct memory below = {.block = {.ops = &memory_ops, .loop = loop, .size_bytes = 300000},
 			       .data = calloc(1, FILE_BYTES)};
 	FUZZ_CHECK(memory.data && below.data);
-	uint64_t shape = take(&feed, 1);
+	uint64_t shape = take64(&feed, 1);
 	unsigned bits = shape & 1 ? 12 : 9;
-	make_image(&memory, bits, shape & 2 ? 2 : 3, shape & 2 ? 4 : (uint32_t)(take(&feed, 1) % 7));
+	make_image(&memory, bits, shape & 2 ? 2 : 3, shape & 2 ? 4 : (uint32_t)(take64(&feed, 1) % 7));
 	if (shape & 64 && !(shape & 2))
 		make_packed(&memory, bits);
 	patch(&memory, &feed, bits);

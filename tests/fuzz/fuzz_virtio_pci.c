@@ -7,6 +7,7 @@
  * refused restore changes nothing, and what was saved is taken back; whatever was done, after a reset the
  * device works.
  */
+#include "feed.h"
 #include "fuzz.h"
 
 #include "../devices/echo.h"
@@ -14,19 +15,6 @@
 #include "base/log.h"
 
 enum { ACTIONS_MAX = 200, DATA_BYTES = 4096 };
-
-struct feed {
-	const uint8_t *data;
-	size_t size;
-};
-
-static uint64_t take(struct feed *feed, unsigned bytes)
-{
-	uint64_t value = 0;
-	for (unsigned i = 0; i < bytes && feed->size; i++, feed->size--)
-		value |= (uint64_t)*feed->data++ << 8 * i;
-	return value;
-}
 
 struct machine {
 	struct world world; /* made once */
@@ -121,7 +109,7 @@ static void act_register(struct machine *m, unsigned choice, struct feed *feed)
 		uint8_t offset, size;
 	} registers[] = {{0, 4},  {8, 4},  {12, 4}, {16, 2}, {20, 1}, {22, 2}, {24, 2},
 			 {26, 2}, {28, 2}, {32, 8}, {40, 8}, {48, 8}, {58, 2}};
-	unsigned i = (unsigned)take(feed, 1) % ARRAY_LEN(registers);
+	unsigned i = take(feed, 1) % ARRAY_LEN(registers);
 	unsigned size = choice & 1 && registers[i].size == 8 ? 4 : registers[i].size;
 	driver_common_write(&m->driver, registers[i].offset, size, take(feed, size > 2 ? 3 : size));
 }
@@ -137,7 +125,7 @@ static void act_bar(struct machine *m, unsigned choice, struct feed *feed)
 
 static void act_submit(struct machine *m, struct feed *feed)
 {
-	unsigned queue = (unsigned)take(feed, 1);
+	unsigned queue = take(feed, 1);
 	uint64_t shape = take(feed, 1);
 	if (!m->driver.queue_count || m->echo.slow_stop)
 		return;
@@ -166,18 +154,18 @@ static void act_window(struct machine *m, unsigned choice, struct feed *feed)
 {
 	unsigned at = m->driver.window;
 	uint32_t slot = m->driver.slot;
-	world_config_write(&m->world, slot, at + 4, 1, choice & 4 ? (uint32_t)take(feed, 1) : 4);
-	world_config_write(&m->world, slot, at + 8, 4, (uint32_t)take(feed, 2));
+	world_config_write(&m->world, slot, at + 4, 1, choice & 4 ? take(feed, 1) : 4);
+	world_config_write(&m->world, slot, at + 8, 4, take(feed, 2));
 	world_config_write(&m->world, slot, at + 12, 4, 1U << (choice & 3));
 	if (take(feed, 1) & 1)
 		(void)world_config_read(&m->world, slot, at + 16, 4);
 	else
-		world_config_write(&m->world, slot, at + 16, 4, (uint32_t)take(feed, 2));
+		world_config_write(&m->world, slot, at + 16, 4, take(feed, 2));
 }
 
 static void act_queue(struct machine *m, struct feed *feed)
 {
-	unsigned index = (unsigned)take(feed, 1) % ECHO_QUEUES;
+	unsigned index = take(feed, 1) % ECHO_QUEUES;
 	if (!m->driver.queue_count)
 		return;
 	let_go(m);
@@ -271,7 +259,7 @@ static void act(struct machine *m, unsigned action, struct feed *feed)
 		act_bar(m, choice, feed);
 		break;
 	case 6:
-		start(m, (unsigned)take(feed, 1));
+		start(m, take(feed, 1));
 		break;
 	case 7:
 	case 8:
@@ -312,7 +300,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	log_set_level(LOG_ERROR);
 	machine_begin(&machine);
 	for (unsigned i = 0; feed.size && i < ACTIONS_MAX; i++)
-		act(&machine, (unsigned)take(&feed, 1), &feed);
+		act(&machine, take(&feed, 1), &feed);
 	machine_end(&machine);
 	return 0;
 }

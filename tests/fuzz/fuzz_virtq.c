@@ -7,6 +7,7 @@
  * breaks for good, and never under a driver that keeps the rules; then also everything given back is
  * collected. Nothing but the ring itself is written.
  */
+#include "feed.h"
 #include "fuzz.h"
 
 #include "../devices/ring.h"
@@ -18,21 +19,6 @@
 enum { RAM_BYTES = 256 << 10, RING_GPA = 64 << 10, DATA_GPA = 0x1000, DATA_BYTES = 0x8000 };
 enum { DATA_END_GPA = DATA_GPA + DATA_BYTES + 0xff0 }; /* of the last buffer */
 enum { SIZE_SMALL_MAX = 64, IOVS = 32, ACTIONS_MAX = 2048 };
-
-struct feed {
-	const uint8_t *data;
-	size_t size;
-};
-
-static uint32_t take(struct feed *feed, unsigned bytes)
-{
-	uint32_t value = 0;
-	for (unsigned i = 0; i < bytes && feed->size; i++) {
-		value |= (uint32_t)*feed->data++ << (8 * i);
-		feed->size--;
-	}
-	return value;
-}
 
 struct queue {
 	struct guest_memory *memory; /* made once, cleared for every input */

@@ -3,11 +3,8 @@
  * header and length on a few connections, host programs that come, write and go, buffers for the guest that
  * are there or not, resets. Rules: the device lives, and what it writes are packets to this guest.
  */
-#include "fuzz.h"
-
 #include "../../devices/devices.h"
-#include "../devices/driver.h"
-#include "base/log.h"
+#include "rig.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -17,25 +14,9 @@
 enum { RX, TX, EVENT };
 enum { CID = 3, PROGRAMS = 4, BUFFER = 512, PACKET = 1024, ACTIONS_MAX = 64, HDR = 44 };
 
-struct feed {
-	const uint8_t *data;
-	size_t size;
-};
-
-static uint32_t take(struct feed *feed, unsigned bytes)
-{
-	uint32_t value = 0;
-	for (unsigned i = 0; i < bytes && feed->size; i++) {
-		value |= (uint32_t)*feed->data++ << (8 * i);
-		feed->size--;
-	}
-	return value;
-}
-
 static struct {
-	struct world world;
-	struct driver driver;
-	struct device *device;
+	struct rig rig;
+	bool made;
 	struct vsock_config config;
 	char path[64];
 	uint64_t rx_gpa, tx_gpa;
@@ -44,35 +25,21 @@ static struct {
 	uint32_t host_port; /* of the latest packet */
 } fuzz;
 
-static void start(uint64_t features)
-{
-	int r = driver_start(&fuzz.driver, &(struct driver_options){.features = features});
-	if (r < 0)
-		(void)fprintf(stderr, "start: %d, status %#x\n", r, driver_status(&fuzz.driver));
-	FUZZ_CHECK(r == 0);
-}
-
 static void unmake(void)
 {
-	driver_finish(&fuzz.driver);
-	vsock_class.destroy(fuzz.device);
-	world_finish(&fuzz.world);
+	rig_unmake(&fuzz.rig);
 }
 
-/* Once for all inputs: a machine costs more than what is done with it. */
 static void make_once(void)
 {
-	struct err err = ERR_INIT;
-	if (fuzz.device)
+	if (fuzz.made)
 		return;
-	log_set_level(LOG_ERROR);
 	(void)snprintf(fuzz.path, sizeof(fuzz.path), "/tmp/aerie-fuzz-vsock-%d", (int)getpid());
 	fuzz.config = (struct vsock_config){.cid = CID, .path = fuzz.path};
-	world_init(&fuzz.world, 1);
-	FUZZ_CHECK(vsock_class.create(&fuzz.config, 0, &fuzz.world.services, &fuzz.device, &err) == 0);
-	FUZZ_CHECK(driver_init(&fuzz.driver, &fuzz.world, VIRTIO_ID_VSOCK) == 0);
-	fuzz.rx_gpa = world_alloc(&fuzz.world, 256 * BUFFER);
-	fuzz.tx_gpa = world_alloc(&fuzz.world, PACKET);
+	rig_make(&fuzz.rig, &vsock_class, &fuzz.config, VIRTIO_ID_VSOCK);
+	fuzz.made = true;
+	fuzz.rx_gpa = world_alloc(&fuzz.rig.world, 256 * BUFFER);
+	fuzz.tx_gpa = world_alloc(&fuzz.rig.world, PACKET);
 	for (unsigned i = 0; i < PROGRAMS; i++)
 		fuzz.programs[i] = -1;
 	FUZZ_CHECK(atexit(unmake) == 0);
@@ -84,7 +51,7 @@ static void post(struct feed *feed)
 	for (unsigned i = 0; i < count; i++) {
 		uint64_t gpa = fuzz.rx_gpa + i * BUFFER;
 		uint32_t len = take(feed, 1) * 4 % BUFFER;
-		int id = driver_submit(&fuzz.driver, RX, &(struct ring_buffer){gpa, len, true}, 1);
+		int id = driver_submit(&fuzz.rig.driver, RX, &(struct ring_buffer){gpa, len, true}, 1);
 		if (id >= 0)
 			fuzz.rx_at[id] = gpa;
 	}
@@ -92,7 +59,7 @@ static void post(struct feed *feed)
 
 static void send_packet(struct feed *feed)
 {
-	uint8_t *at = world_at(&fuzz.world, fuzz.tx_gpa, PACKET);
+	uint8_t *at = world_at(&fuzz.rig.world, fuzz.tx_gpa, PACKET);
 	uint32_t how = take(feed, 1), len = take(feed, 1) * 2, word = CID;
 	struct ring_used used;
 	memset(at, 0, PACKET);
@@ -112,16 +79,16 @@ static void send_packet(struct feed *feed)
 	if (how & 2) /* anything, anywhere */
 		at[take(feed, 1) % HDR] = (uint8_t)take(feed, 1);
 	uint32_t bytes = how & 4 ? take(feed, 1) : HDR + len;
-	(void)driver_submit(&fuzz.driver, TX, &(struct ring_buffer){fuzz.tx_gpa, bytes, false}, 1);
-	for (unsigned i = 0; i < 100 && driver_try_collect(&fuzz.driver, TX, &used) == 0; i++)
+	(void)driver_submit(&fuzz.rig.driver, TX, &(struct ring_buffer){fuzz.tx_gpa, bytes, false}, 1);
+	for (unsigned i = 0; i < 100 && driver_try_collect(&fuzz.rig.driver, TX, &used) == 0; i++)
 		(void)usleep(10);
 }
 
 static void collect(void)
 {
 	struct ring_used used;
-	while (driver_try_collect(&fuzz.driver, RX, &used) > 0) {
-		const uint8_t *at = world_at(&fuzz.world, fuzz.rx_at[used.id], BUFFER);
+	while (driver_try_collect(&fuzz.rig.driver, RX, &used) > 0) {
+		const uint8_t *at = world_at(&fuzz.rig.world, fuzz.rx_at[used.id], BUFFER);
 		FUZZ_CHECK(used.len == 0 || used.len >= HDR);
 		if (used.len == 0)
 			continue; /* too small, and the device has said so */
@@ -155,7 +122,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct feed feed = {data, size};
 	make_once();
-	start(take(&feed, 1) & 1 ? VIRTIO_F_RING_PACKED : 0);
+	rig_start(&fuzz.rig, take(&feed, 1) & 1 ? VIRTIO_F_RING_PACKED : 0);
 	for (unsigned i = 0; feed.size && i < ACTIONS_MAX; i++) {
 		switch (take(&feed, 1) & 7) {
 		case 0:
@@ -165,7 +132,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			program(&feed);
 			break;
 		case 2:
-			start(take(&feed, 1) & 1 ? VIRTIO_F_EVENT_IDX : 0);
+			rig_start(&fuzz.rig, take(&feed, 1) & 1 ? VIRTIO_F_EVENT_IDX : 0);
 			break;
 		case 3:
 			collect();
@@ -181,6 +148,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			(void)close(fuzz.programs[i]);
 		fuzz.programs[i] = -1;
 	}
-	FUZZ_CHECK(driver_reset(&fuzz.driver) == 0);
+	FUZZ_CHECK(driver_reset(&fuzz.rig.driver) == 0);
 	return 0;
 }
