@@ -26,7 +26,7 @@
 #define EFER_LMA     (1U << 10)
 #define RFLAGS_FIXED 0x2
 
-static int setup_cpuid(struct vcpu *vcpu, const struct cpuid_table *table, struct err *err)
+int vcpu_put_cpuid(const struct vcpu *vcpu, const struct cpuid_table *table, struct err *err)
 {
 	_cleanup_free_ struct kvm_cpuid2 *cpuid =
 		calloc(1, sizeof(*cpuid) + table->count * sizeof(cpuid->entries[0]));
@@ -35,8 +35,14 @@ static int setup_cpuid(struct vcpu *vcpu, const struct cpuid_table *table, struc
 	cpuid->nent = table->count;
 	memcpy(cpuid->entries, table->entries, table->count * sizeof(cpuid->entries[0]));
 	int r = kvm_call(vcpu->fd, KVM_SET_CPUID2, cpuid);
+	return r < 0 ? err_sys(err, r, "KVM_SET_CPUID2") : 0;
+}
+
+static int setup_cpuid(struct vcpu *vcpu, const struct cpuid_table *table, struct err *err)
+{
+	int r = vcpu_put_cpuid(vcpu, table, err);
 	if (r < 0)
-		return err_sys(err, r, "KVM_SET_CPUID2");
+		return r;
 	/* For a snapshot. What KVM_GET_CPUID2 gives follows what the guest has done. */
 	vcpu->cpuid = malloc(sizeof(*table));
 	if (!vcpu->cpuid)

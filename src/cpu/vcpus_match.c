@@ -169,15 +169,3 @@ int vcpu_match_nested(const struct kvm_nested_state *saved, size_t bytes, uint32
 			       VCPU_NESTED, formats[saved->format]);
 	return 0;
 }
-
-int vcpu_put_cpuid(const struct vcpu *vcpu, const struct cpuid_table *table, struct err *err)
-{
-	_cleanup_free_ struct kvm_cpuid2 *cpuid =
-		calloc(1, sizeof(*cpuid) + table->count * sizeof(cpuid->entries[0]));
-	if (!cpuid)
-		return err_sys(err, -ENOMEM, "KVM_SET_CPUID2");
-	cpuid->nent = table->count;
-	memcpy(cpuid->entries, table->entries, table->count * sizeof(cpuid->entries[0]));
-	int r = kvm_call(vcpu->fd, KVM_SET_CPUID2, cpuid);
-	return r < 0 ? err_sys(err, r, "KVM_SET_CPUID2: the saved table") : 0;
-}

@@ -63,6 +63,5 @@ int vcpu_match_cpuid(const struct cpuid_table *saved, const struct cpuid_table *
 		     const struct cpuid_table *supported, bool *ret_same, struct err *err);
 int vcpu_match_nested(const struct kvm_nested_state *saved, size_t bytes, uint32_t own_bytes,
 		      enum cpu_nested own, struct err *err);
-int vcpu_put_cpuid(const struct vcpu *vcpu, const struct cpuid_table *table, struct err *err);
 
 #endif

@@ -27,15 +27,7 @@ int machine_peek_state(struct machine *machine, struct state_writer *writer, str
  * into them needs. */
 int machine_forget_state(struct machine *machine, struct err *err)
 {
-	int r = vcpus_reset(machine->vcpus, err);
-	if (r == 0)
-		r = irqchip_reset(machine->irqchip, err);
-	if (r < 0)
-		return err_prepend(err, "reset");
-	pci_bus_reset(machine->pci);
-	for (size_t i = 0; i < machine->device_count; i++)
-		machine->devices[i]->class->reset(machine->devices[i]);
-	return 0;
+	return machine_reset_parts(machine, err);
 }
 
 /* ---- what only one machine can have ---- */

@@ -134,12 +134,9 @@ void machine_on_event(struct loop_op *op, int res)
 	loop_quit(machine->loop);
 }
 
-/*
- * As pressing the button: vCPUs first, since nothing else may change under a running guest; then the chips,
- * whose lines the devices then drive anew; then the kernel is loaded again, because the guest may have
- * written over it. RAM is otherwise left as it is, as on a PC.
- */
-static int machine_reset(struct machine *machine, struct err *err)
+/* vCPUs first, since nothing else may change under a running guest; then the chips, whose lines the devices
+ * then drive anew. */
+int machine_reset_parts(struct machine *machine, struct err *err)
 {
 	int r = vcpus_reset(machine->vcpus, err);
 	if (r == 0)
@@ -149,7 +146,15 @@ static int machine_reset(struct machine *machine, struct err *err)
 	pci_bus_reset(machine->pci);
 	for (size_t i = 0; i < machine->device_count; i++)
 		machine->devices[i]->class->reset(machine->devices[i]);
-	return machine_load(machine, err);
+	return 0;
+}
+
+/* As pressing the button. The kernel is loaded again, because the guest may have written over it; RAM is
+ * otherwise left as it is, as on a PC. */
+static int machine_reset(struct machine *machine, struct err *err)
+{
+	int r = machine_reset_parts(machine, err);
+	return r < 0 ? r : machine_load(machine, err);
 }
 
 void machine_settle(struct machine *machine)

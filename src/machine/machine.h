@@ -76,6 +76,9 @@ void machine_resume_devices(struct machine *machine);
 
 void machine_throttle_free(struct machine *machine);
 
+/* Everything but RAM is as at power-on. The vCPUs are parked. */
+int machine_reset_parts(struct machine *machine, struct err *err);
+
 /* What devices, vCPUs and the console ask for. Any thread. */
 void machine_request(void *owner, enum machine_request request, int exit_code);
 void machine_triple_fault(void *owner);
