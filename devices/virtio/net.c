@@ -231,6 +231,7 @@ static void net_forget(void *device)
 	net->guest = *net_guest_reset(net, &image);
 	memcpy(net->space.mac, net->mac, sizeof(net->space.mac));
 	net->space.status &= NET_S_LINK_UP;
+	net->rarp.due = false;
 }
 
 static const struct virtio_ops net_ops = {
@@ -244,22 +245,6 @@ static const struct virtio_ops net_ops = {
 };
 
 /* ---- control ---- */
-
-static int announce_here(void *arg)
-{
-	struct net *net = arg;
-	if (!net->active || !(net->features & NET_F_GUEST_ANNOUNCE))
-		return -EOPNOTSUPP;
-	net->guest.announce = true;
-	net_tell_status(net);
-	return 0;
-}
-
-int net_announce(struct device *device)
-{
-	struct net *net = net_of(device);
-	return virtio_call(net->base.virtio, announce_here, net);
-}
 
 struct net_call {
 	struct net *net;
@@ -467,4 +452,5 @@ const struct device_class net_class = {
 	.restore = net_restore,
 	.quiesce = virtio_device_quiesce,
 	.resume = virtio_device_resume,
+	.announce = net_announce_quietly,
 };

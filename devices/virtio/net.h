@@ -7,6 +7,7 @@
  *	net_tx.c	packets from the guest
  *	net_rss.c	which queue a packet is for
  *	net_control.c	the control queue
+ *	net_announce.c	telling the network where the machine is
  */
 #ifndef AERIE_DEVICES_VIRTIO_NET_H
 #define AERIE_DEVICES_VIRTIO_NET_H
@@ -158,6 +159,16 @@ struct net_tx {
 	struct ratelimit limit;
 };
 
+/* The frame that says where the machine is; it goes as a batch of its own of the first transmit queue. */
+enum { NET_RARP_BYTES = 60 };
+struct net_rarp {
+	bool due; /* to be sent as soon as the queue is free */
+	struct net_header header;
+	uint8_t frame[NET_RARP_BYTES];
+	struct iovec iov[2];
+	struct net_packet packet; /* the backend's while the queue is sending */
+};
+
 struct net {
 	struct virtio_device base;
 	const struct net_config *config;
@@ -177,6 +188,7 @@ struct net {
 	struct net_rx *rx; /* pair_count of each */
 	struct net_tx *tx;
 	struct iovec *control_iov; /* VIRTQ_SIZE_MAX */
+	struct net_rarp rarp;
 	struct net_counts counts;
 	struct log_limit guest_limit;
 };
@@ -208,6 +220,10 @@ void net_tx_run(struct net_tx *tx);
 void net_tx_sent(struct net_tx *tx);
 /* 5.1.6.2.2: may this header go in front of so large a frame? Puts it right where the device may. */
 bool net_header_check(struct net_header *header, size_t frame_bytes, uint64_t features);
+
+/* net_announce.c */
+struct net_packet *net_rarp_take(struct net *net); /* NULL: none is due; the queue is not sending */
+void net_announce_quietly(struct device *device);
 
 void net_control_run(struct net *net, struct virtq *vq, unsigned index);
 /* net_filter.c: 5.1.6.5.1, 5.1.6.5.2: does the guest want a frame to this address? */

@@ -140,6 +140,12 @@ void net_tx_run(struct net_tx *tx)
 	bool dropped = false;
 	if (!tx->vq || tx->sending || tx->net->broken)
 		return;
+	struct net_packet *own = tx->pair == 0 ? net_rarp_take(tx->net) : NULL;
+	if (own) {
+		tx->sending = true;
+		net_send(tx->net->backend, tx->pair, own, 1);
+		return;
+	}
 	while (tx->count < NET_TX_BATCH && iov_used + 1U + tx->vq->setup.size <= NET_TX_IOVS &&
 	       pop_packet(tx, &iov_used, &dropped))
 		;
@@ -169,7 +175,9 @@ static void give_back(struct net_tx *tx)
 
 void net_tx_sent(struct net_tx *tx)
 {
-	give_back(tx);
+	if (tx->count)
+		give_back(tx);
+	tx->sending = false; /* ours are nobody's to get back */
 	virtio_retry(tx->net->base.virtio, queue_index(tx));
 }
 

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { COMMAND_ARGS_MAX = 16 };
+enum { COMMAND_ARGS_MAX = 24 };
 
 enum command_arg_type {
 	ARG_BOOL,

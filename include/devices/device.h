@@ -91,6 +91,9 @@ struct device_class {
 	 */
 	int (*release)(struct device *device, struct err *err);
 	int (*acquire)(struct device *device, struct err *err);
+	/* The machine has just come here: tell the host's networks. NULL: there is none. It is not at rest.
+	 */
+	void (*announce)(struct device *device);
 	void (*power_button)(struct device *device); /* NULL for all but the one that has it; any thread */
 };
 

@@ -7,8 +7,10 @@
 /* `device` is one of net_class. Both wait for its I/O thread: not from there. */
 
 /*
- * Ask the guest to make itself known to the network, as after a migration to another port of a switch
- * (5.1.6.5.4). -EOPNOTSUPP: its driver did not negotiate that, or there is none.
+ * Make the machine known to the network, as after a migration to another port of a switch: a frame of ours
+ * with its address (reverse ARP), and the guest is asked to do the same for its IP addresses (5.1.6.5.4).
+ * -EOPNOTSUPP: its driver did not negotiate that, the frame has gone nevertheless; or there is no driver, and
+ * nothing has.
  */
 int net_announce(struct device *device);
 

@@ -157,6 +157,19 @@ int machine_release(struct machine *machine, struct err *err);
 int machine_acquire(struct machine *machine, struct err *err);
 int machine_throttle(struct machine *machine, unsigned percent, struct err *err);
 
+/*
+ * Tell the networks where the machine is, in rounds: the first at once, the second after `initial_ms`, each
+ * further one `step_ms` later than that, but none later than `max_ms` (QEMU's AnnounceParameters). A machine
+ * that does not run does it when it does. The machine's thread.
+ */
+struct machine_announce {
+	uint32_t initial_ms, max_ms, rounds, step_ms;
+};
+extern const struct machine_announce machine_announce_default; /* 50, 550, 5, 100 */
+/* For those who announce without parameters of their own; the default until then. */
+void machine_set_announce(struct machine *machine, const struct machine_announce *params);
+int machine_announce(struct machine *machine, const struct machine_announce *params, struct err *err);
+
 /* Parts, borrowed, for the floors above. */
 struct loop *machine_loop(struct machine *machine);
 struct guest_memory *machine_memory(struct machine *machine);

@@ -27,6 +27,8 @@ struct migrate_params {
 	uint32_t zstd_level;	    /* 0: pages are not packed; 1 to 19 */
 	bool auto_converge; /* slow the vCPUs down when they write faster than the connection carries */
 	uint32_t throttle_initial, throttle_increment, throttle_max; /* percent */
+	/* At the destination, by its own parameters: when the machine has come. */
+	struct machine_announce announce;
 	char tls_creds[PATH_MAX];		 /* a folder, see docs/migration.md; "": no TLS */
 	char tls_hostname[MIGRATE_HOSTNAME_MAX]; /* what the server's certificate bears; "": the URI's host */
 };

@@ -112,6 +112,10 @@ enum parameter {
 	THROTTLE_INITIAL,
 	THROTTLE_INCREMENT,
 	THROTTLE_MAX,
+	ANNOUNCE_INITIAL,
+	ANNOUNCE_MAX,
+	ANNOUNCE_ROUNDS,
+	ANNOUNCE_STEP,
 	TLS_CREDS,
 	TLS_HOSTNAME
 };
@@ -146,6 +150,14 @@ static int set_compression(const struct value *values, struct migrate_params *pa
 	return 0;
 }
 
+static void set_announce(const struct value values[4], struct machine_announce *announce)
+{
+	set_number(&values[0], &announce->initial_ms);
+	set_number(&values[1], &announce->max_ms);
+	set_number(&values[2], &announce->rounds);
+	set_number(&values[3], &announce->step_ms);
+}
+
 static int set_parameters(struct request *request, const struct value *values, cJSON **ret, struct err *err)
 {
 	struct migrate *migrate = request->control->migrate;
@@ -162,6 +174,7 @@ static int set_parameters(struct request *request, const struct value *values, c
 	set_number(&values[THROTTLE_INITIAL], &params.throttle_initial);
 	set_number(&values[THROTTLE_INCREMENT], &params.throttle_increment);
 	set_number(&values[THROTTLE_MAX], &params.throttle_max);
+	set_announce(&values[ANNOUNCE_INITIAL], &params.announce);
 	int r = set_compression(values, &params, err);
 	if (r == 0)
 		r = set_text(&values[TLS_CREDS], "tls-creds", params.tls_creds, sizeof(params.tls_creds),
@@ -189,9 +202,25 @@ static int query_parameters(struct request *request, const struct value *values,
 	json_add_u64(*ret, "cpu-throttle-initial", params->throttle_initial);
 	json_add_u64(*ret, "cpu-throttle-increment", params->throttle_increment);
 	json_add_u64(*ret, "max-cpu-throttle", params->throttle_max);
+	json_add_u64(*ret, "announce-initial", params->announce.initial_ms);
+	json_add_u64(*ret, "announce-max", params->announce.max_ms);
+	json_add_u64(*ret, "announce-rounds", params->announce.rounds);
+	json_add_u64(*ret, "announce-step", params->announce.step_ms);
 	cJSON_AddStringToObject(*ret, "tls-creds", params->tls_creds);
 	cJSON_AddStringToObject(*ret, "tls-hostname", params->tls_hostname);
 	return 0;
+}
+
+/* ---- the networks ---- */
+
+static int announce_self(struct request *request, const struct value *values, cJSON **ret, struct err *err)
+{
+	struct control *control = request->control;
+	struct machine_announce announce = migrate_get_params(control->migrate)->announce;
+	(void)ret;
+	set_announce(values, &announce);
+	int r = machine_announce(control->machine, &announce, err);
+	return r < 0 ? err_prepend(err, "announce-self") : 0;
 }
 
 #define OPTIONAL_UINT(n, from, to, what)                                                                     \
@@ -244,6 +273,13 @@ const struct command commands_migrate[] = {
 		   [THROTTLE_INCREMENT] =
 			   OPTIONAL_UINT("cpu-throttle-increment", 1, 99, "and each further time"),
 		   [THROTTLE_MAX] = OPTIONAL_UINT("max-cpu-throttle", 1, 99, "at most"),
+		   [ANNOUNCE_INITIAL] = OPTIONAL_UINT("announce-initial", 0, 100000,
+						      "ms from the first to the second time that the "
+						      "networks are told, where the machine arrives"),
+		   [ANNOUNCE_MAX] = OPTIONAL_UINT("announce-max", 0, 100000, "ms between two, at most"),
+		   [ANNOUNCE_ROUNDS] =
+			   OPTIONAL_UINT("announce-rounds", 0, 1000, "how often; 0: they are not told"),
+		   [ANNOUNCE_STEP] = OPTIONAL_UINT("announce-step", 0, 10000, "ms more each further time"),
 		   [TLS_CREDS] =
 			   {.name = "tls-creds",
 			    .type = ARG_TEXT,
@@ -264,5 +300,13 @@ const struct command commands_migrate[] = {
 		 "the "
 		 "other side: it runs on here"},
 	 resume_here},
+	{{.name = "announce-self",
+	  .doc = "tell the networks where the machine is, as after a migration; what is not given is as "
+		 "migrate-set-parameters has it",
+	  .args = {OPTIONAL_UINT("initial", 0, 100000, "ms from the first time to the second"),
+		   OPTIONAL_UINT("max", 0, 100000, "ms between two, at most"),
+		   OPTIONAL_UINT("rounds", 1, 1000, "how often"),
+		   OPTIONAL_UINT("step", 0, 10000, "ms more each further time")}},
+	 announce_self},
 	{{.name = NULL}, NULL},
 };

@@ -232,6 +232,7 @@ static int machine_build(const struct machine_config *config, bool absent, int r
 	machine->config = config;
 	machine->incoming = last != machine_load;
 	machine->absent = absent;
+	machine->announcement.params = machine_announce_default;
 	machine->ram_fd = ram_fd;
 	machine->kvm_fd = machine->vm_fd = machine->signal_fd = -1;
 	machine->event_op.done = machine_on_event;
@@ -281,6 +282,7 @@ void machine_destroy(struct machine *machine)
 	if (!machine)
 		return;
 	machine_throttle_free(machine);
+	machine_announce_free(machine);
 	vcpus_destroy(machine->vcpus); /* first: its threads call into all the rest */
 	while (machine->device_count > 0) {
 		struct device *device = machine->devices[--machine->device_count];

@@ -18,6 +18,15 @@ enum { MACHINE_DEVICES_MAX = 64 };
 /* Why the machine should stop what it is doing; the first one that ends it wins, a reset can be overtaken. */
 enum machine_event { EVENT_NONE, EVENT_RESET, EVENT_END, EVENT_CRASH };
 
+/* Telling the networks that the machine is here: rounds, with pauses between them. */
+struct announcement {
+	struct machine_announce params; /* for the next one that has none of its own */
+	struct machine_announce now;	/* of the one under way */
+	uint32_t left;			/* rounds */
+	bool waits;			/* for the machine to run */
+	struct loop_timer *timer;	/* NULL: never asked for */
+};
+
 struct machine {
 	const struct machine_config *config; /* borrowed */
 	int kvm_fd, vm_fd, signal_fd;
@@ -52,6 +61,7 @@ struct machine {
 	bool absent;			   /* its images are another machine's */
 	struct machine_throttle *throttle; /* NULL: never asked for (handover.c) */
 	struct machine_observer *observers;
+	struct announcement announcement; /* announce.c */
 
 	/* news.c */
 	struct loop_op news_op;	 /* posted by whoever has some */
@@ -75,6 +85,8 @@ void machine_quiesce_devices(struct machine *machine);
 void machine_resume_devices(struct machine *machine);
 
 void machine_throttle_free(struct machine *machine);
+void machine_announce_go(struct machine *machine); /* it runs: begin what had to wait for that */
+void machine_announce_free(struct machine *machine);
 
 /* Everything but RAM is as at power-on. The vCPUs are parked. */
 int machine_reset_parts(struct machine *machine, struct err *err);

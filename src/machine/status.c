@@ -112,6 +112,7 @@ void machine_continue(struct machine *machine)
 		return;
 	machine->status = MACHINE_RUNNING;
 	machine_go(machine);
+	machine_announce_go(machine);
 	machine_tell(machine, MACHINE_RESUMED);
 	machine_thaw(machine, was_frozen);
 }

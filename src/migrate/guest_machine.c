@@ -285,10 +285,13 @@ static int machine_load_all(struct guest *guest, const void *state, size_t bytes
 
 static int run_run(struct machine *machine, struct guest_call *call)
 {
+	struct err err = ERR_INIT;
 	if (call->flag)
 		machine_continue(machine);
 	else
 		machine_pause(machine, MACHINE_PAUSED);
+	if (machine_announce(machine, NULL, &err) < 0)
+		log_warn("migration: the networks are not told that the machine is here: %s", err.text);
 	return 0;
 }
 

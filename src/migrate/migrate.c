@@ -181,6 +181,7 @@ int migrate_set_params(struct migrate *migrate, const struct migrate_params *par
 	if (r < 0)
 		return r;
 	migrate->params = *params;
+	machine_set_announce(migrate->machine, &params->announce);
 	if (migrate->active)
 		source_adjust(&migrate->source, params);
 	return 0;

@@ -10,6 +10,7 @@ const struct migrate_params migrate_params_default = {
 	.throttle_initial = 20,
 	.throttle_increment = 10,
 	.throttle_max = 99,
+	.announce = {.initial_ms = 50, .max_ms = 550, .rounds = 5, .step_ms = 100}, /* QEMU's */
 };
 
 const char *migrate_status_name(enum migrate_status status)
@@ -35,6 +36,17 @@ static int check(struct err *err, const char *name, uint64_t value, uint64_t min
 		       value, min, max);
 }
 
+/* QEMU's limits. */
+int migrate_check_announce(const struct machine_announce *announce, struct err *err)
+{
+	int r = check(err, "announce-initial", announce->initial_ms, 0, 100000);
+	if (r == 0)
+		r = check(err, "announce-max", announce->max_ms, 0, 100000);
+	if (r == 0)
+		r = check(err, "announce-rounds", announce->rounds, 0, 1000);
+	return r < 0 ? r : check(err, "announce-step", announce->step_ms, 0, 10000);
+}
+
 /* Below a MiB a second a single message would take longer than the other side waits. */
 int migrate_check_params(const struct migrate_params *params, struct err *err)
 {
@@ -52,5 +64,5 @@ int migrate_check_params(const struct migrate_params *params, struct err *err)
 		r = check(err, "cpu-throttle-increment", params->throttle_increment, 1, 99);
 	if (r == 0)
 		r = check(err, "max-cpu-throttle", params->throttle_max, params->throttle_initial, 99);
-	return r;
+	return r < 0 ? r : migrate_check_announce(&params->announce, err);
 }
