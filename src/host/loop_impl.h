@@ -33,6 +33,7 @@ enum { LOOP_FILES_MAX = 1024, LOOP_BUFFERS_MAX = 1024 };
 
 struct op_list {
 	struct loop_op *first, *last;
+	unsigned count;
 };
 
 struct loop {
