@@ -6,6 +6,9 @@
  * yet go on in the other process. So it loads onto a private mapping, where a write makes a copy of the page,
  * with the dirty log on, which tells those pages; when the guest is its own it copies them back. What loading
  * writes is thus neither lost nor early, and only as much is copied as was written.
+ *
+ * Dirty tracking and that mapping begin when the descriptor comes, while the guest runs over there: they take
+ * longer than all the rest (membarrier, the first time in a process, waits for every CPU).
  */
 #include "memory/handover.h"
 
@@ -16,6 +19,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -52,19 +56,6 @@ static int check_fd(const struct guest_memory *memory, int fd, struct err *err)
 	return 0;
 }
 
-int handover_accept(struct guest_memory *memory, int fd, struct err *err)
-{
-	_cleanup_close_ int passed = fd;
-	int r = handover_check(memory, err);
-	if (r == 0)
-		r = check_fd(memory, passed, err);
-	if (r < 0)
-		return r;
-	(void)close_fd(memory->passed_fd);
-	memory->passed_fd = take_fd(&passed);
-	return 0;
-}
-
 /* Another thing at the same addresses, for KVM as well, which is told by the host's memory management. */
 static int map_at(const struct guest_memory *memory, int fd, int flags, struct err *err)
 {
@@ -77,15 +68,55 @@ static int map_at(const struct guest_memory *memory, int fd, int flags, struct e
 	return 0;
 }
 
-int handover_try(struct guest_memory *memory, struct err *err)
+static int harvest(struct guest_memory *memory, uint64_t *ret_pages, struct err *err)
 {
-	if (memory->passed_fd < 0 || memory->trial)
-		return err_set(err, -EINVAL, "no RAM was handed over");
+	memset(memory->written, 0, dirty_bitmap_words(memory) * sizeof(uint64_t));
+	int r = dirty_tracker_harvest(memory->trial, memory->written, ret_pages);
+	return r < 0 ? err_sys(err, r, "pages written") : 0;
+}
+
+/* Behind the check: all that can be done before the guest stands. What was written to the RAM that was here
+ * before is of no interest. */
+static int prepare(struct guest_memory *memory, struct err *err)
+{
+	uint64_t pages;
 	memory->written = calloc(dirty_bitmap_words(memory), sizeof(uint64_t));
 	if (!memory->written)
 		return err_sys(err, -ENOMEM, "pages written");
-	int r = map_at(memory, memory->passed_fd, MAP_PRIVATE, err);
-	return r < 0 ? r : dirty_tracker_create(memory, &memory->trial, err);
+	int r = dirty_tracker_create(memory, &memory->trial, err);
+	if (r == 0)
+		r = map_at(memory, memory->passed_fd, MAP_PRIVATE, err);
+	return r < 0 ? r : harvest(memory, &pages, err);
+}
+
+int handover_accept(struct guest_memory *memory, int fd, struct err *err)
+{
+	_cleanup_close_ int passed = fd;
+	int r = handover_check(memory, err);
+	if (r == 0)
+		r = check_fd(memory, passed, err);
+	if (r == 0 && memory->passed_fd >= 0)
+		r = err_set(err, -EBUSY, "RAM was handed over before");
+	if (r < 0)
+		return r;
+	memory->passed_fd = take_fd(&passed);
+	return prepare(memory, err);
+}
+
+/*
+ * A private mapping shows what its file holds as long as nobody has written to it; then it has pages of its
+ * own, which would be old ones. Nobody has any business there, so if somebody was there all is mapped anew.
+ */
+int handover_try(struct guest_memory *memory, struct err *err)
+{
+	uint64_t pages;
+	if (memory->passed_fd < 0)
+		return err_set(err, -EINVAL, "no RAM was handed over");
+	int r = harvest(memory, &pages, err);
+	if (r < 0 || pages == 0)
+		return r;
+	r = map_at(memory, memory->passed_fd, MAP_PRIVATE, err);
+	return r < 0 ? r : harvest(memory, &pages, err);
 }
 
 static int copy_back(const struct guest_memory *memory, struct err *err)
@@ -105,21 +136,24 @@ static int copy_back(const struct guest_memory *memory, struct err *err)
 int handover_keep(struct guest_memory *memory, struct err *err)
 {
 	uint64_t pages;
-	if (!memory->trial)
-		return err_set(err, -EINVAL, "no RAM is on trial");
-	int r = dirty_tracker_harvest(memory->trial, memory->written, &pages);
-	if (r < 0)
-		return err_sys(err, r, "pages written");
-	r = copy_back(memory, err);
+	if (memory->passed_fd < 0)
+		return err_set(err, -EINVAL, "no RAM was handed over");
+	int r = harvest(memory, &pages, err);
+	if (r == 0)
+		r = copy_back(memory, err);
 	if (r == 0)
 		r = map_at(memory, memory->passed_fd, MAP_SHARED, err);
 	if (r < 0)
 		return r;
-	dirty_tracker_destroy(take_ptr(memory->trial));
-	free(take_ptr(memory->written));
 	(void)close_fd(memory->fd);
 	memory->fd = take_fd(&memory->passed_fd);
 	return 0;
+}
+
+void handover_settle(struct guest_memory *memory)
+{
+	dirty_tracker_destroy(take_ptr(memory->trial));
+	free(take_ptr(memory->written));
 }
 
 int handover_leave(struct guest_memory *memory, struct err *err)

@@ -36,7 +36,7 @@ struct guest_memory {
 	bool from_file; /* a private mapping of a file, see guest_memory_map_file */
 	/* handover.c's part. */
 	int passed_fd;		     /* RAM that was handed over to us; -1: none */
-	struct dirty_tracker *trial; /* it is mapped privately: what is written there since */
+	struct dirty_tracker *trial; /* what is written while it is mapped privately */
 	uint64_t *written;	     /* room for what the tracker says */
 	bool left;		     /* fd is another's now, and not what is mapped */
 	int vm_fd;		     /* borrowed; -1 before guest_memory_attach */

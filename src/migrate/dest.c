@@ -279,6 +279,8 @@ static int take_over(struct dest *dest, bool running, struct err *err)
 		r = dest->guest->ops->run(dest->guest, running, err);
 	if (r == 0 && answer(dest, WIRE_RUNNING, &unheard) < 0)
 		log_info("migration: the machine runs here; the source could not be told: %s", unheard.text);
+	if (r == 0)
+		dest_settle_ram(dest);
 	return r;
 }
 

@@ -68,11 +68,12 @@ void dest_refuse(struct dest *dest, const struct err *err);
 
 void dest_cancel(struct dest *dest); /* any thread */
 
-/* ---- for handover.c; the last two do nothing when RAM is sent ---- */
+/* ---- for handover.c; the last three do nothing when RAM is sent ---- */
 
 int dest_check_local(const struct dest *dest, struct err *err);
 int dest_take_memfd(struct dest *dest, const struct wire_header *header, struct err *err);
 int dest_try_ram(struct dest *dest, struct err *err);  /* the guest stands over there */
 int dest_keep_ram(struct dest *dest, struct err *err); /* it is ours */
+void dest_settle_ram(struct dest *dest);	       /* it runs */
 
 #endif

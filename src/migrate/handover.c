@@ -98,3 +98,9 @@ int dest_keep_ram(struct dest *dest, struct err *err)
 {
 	return dest->flags & WIRE_F_LOCAL ? handover_keep(dest->guest->memory, err) : 0;
 }
+
+void dest_settle_ram(struct dest *dest)
+{
+	if (dest->flags & WIRE_F_LOCAL)
+		handover_settle(dest->guest->memory);
+}

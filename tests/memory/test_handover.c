@@ -65,6 +65,8 @@ START_TEST(on_trial_the_givers_ram_stays_as_it_is)
 	guest_memory_destroy(giver);
 	ck_assert_uint_eq(*at(taker, 77), 0x22);
 
+	handover_settle(taker);
+
 	/* And on to the next one. */
 	struct guest_memory *next = new_memory(RAM, true);
 	pass(taker, next);
@@ -93,6 +95,26 @@ START_TEST(a_trial_that_ends_leaves_no_trace)
 	for (size_t i = 0; i < RAM; i++)
 		ck_assert_uint_eq(*at(giver, i), 0x11);
 	guest_memory_destroy(giver);
+}
+END_TEST
+
+/* Nobody should write between the two; who did has not brought an old page along. */
+START_TEST(what_is_written_too_early_is_forgotten)
+{
+	struct guest_memory *giver = new_memory(RAM, true), *taker = new_memory(RAM, true);
+	struct err err = ERR_INIT;
+	memset(at(giver, 0), 0x11, RAM);
+	ck_assert_int_eq(handover_accept(taker, fd_of(giver), &err), 0);
+	ck_assert_uint_eq(*at(taker, 5000), 0x11);
+	ck_assert_int_eq(guest_memory_write(taker, 4096, "early", 5), 0);
+	memset(at(giver, 0), 0x22, 8192); /* the guest runs on over there */
+	ck_assert_int_eq(handover_try(taker, &err), 0);
+	ck_assert_uint_eq(*at(taker, 0), 0x22);
+	ck_assert_uint_eq(*at(taker, 4096), 0x22);
+	ck_assert_int_eq(handover_keep(taker, &err), 0);
+	ck_assert(*at(giver, 4096) == 0x22 && *at(giver, 8191) == 0x22 && *at(giver, 8192) == 0x11);
+	guest_memory_destroy(giver);
+	guest_memory_destroy(taker);
 }
 END_TEST
 
@@ -156,7 +178,7 @@ START_TEST(what_is_no_ram_is_refused)
 	ck_assert_int_eq(handover_keep(memory, &err), -EINVAL);
 	err = ERR_INIT;
 	ck_assert_int_eq(handover_accept(memory, memfd(RAM, good), &err), 0);
-	ck_assert_int_eq(handover_accept(memory, memfd(RAM, good), &err), 0); /* the later one counts */
+	ck_assert_int_eq(handover_accept(memory, memfd(RAM, good), &err), -EBUSY); /* there is one RAM */
 	guest_memory_destroy(memory);
 	guest_memory_destroy(own);
 	guest_memory_destroy(small);
@@ -180,4 +202,5 @@ START_TEST(ram_keeps_its_size)
 END_TEST
 
 TEST_MAIN("handover", on_trial_the_givers_ram_stays_as_it_is, a_trial_that_ends_leaves_no_trace,
-	  who_has_left_touches_nothing, what_is_no_ram_is_refused, ram_keeps_its_size)
+	  what_is_written_too_early_is_forgotten, who_has_left_touches_nothing, what_is_no_ram_is_refused,
+	  ram_keeps_its_size)
