@@ -28,4 +28,20 @@ START_TEST(parts_are_as_the_whole)
 }
 END_TEST
 
-TEST_MAIN("crc32c", known_sums, parts_are_as_the_whole)
+/* Long ones are summed in three strands; bit by bit they must be the same. */
+START_TEST(long_ones)
+{
+	static uint8_t data[9000];
+	uint32_t crc = ~0U, seed = 1;
+	for (size_t i = 0; i < sizeof(data); i++) {
+		seed = seed * 1664525U + 1013904223U;
+		data[i] = (uint8_t)(seed >> 24);
+		crc ^= data[i];
+		for (int bit = 0; bit < 8; bit++)
+			crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78U : 0);
+		ck_assert_uint_eq(crc32c(0, data, i + 1), ~crc);
+	}
+}
+END_TEST
+
+TEST_MAIN("crc32c", known_sums, parts_are_as_the_whole, long_ones)
