@@ -318,6 +318,23 @@ static int disk_read(const char *path, uint64_t count, unsigned depth)
 	return 0;
 }
 
+/* Writes to every page of so much memory in turn, so many MiB of pages a second (0: as fast as it can), for
+ * ever. */
+static int dirty(size_t mib, uint64_t rate)
+{
+	const size_t pages = mib << 8, per_turn = rate ? (size_t)(rate * 256 / 100) : pages;
+	const struct timespec turn = {.tv_nsec = 10000000};
+	uint8_t *memory = aligned_alloc(4096, mib << 20);
+	if (!memory || !pages || !per_turn)
+		return 1;
+	for (uint64_t i = 0, value = 1;; value++) {
+		for (size_t n = 0; n < per_turn; n++, i++)
+			memcpy(memory + (i % pages) * 4096 + (i & 0xff8), &value, sizeof(value));
+		if (rate)
+			(void)nanosleep(&turn, NULL);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 2 && strcmp(argv[1], "hypervisor") == 0)
@@ -338,8 +355,11 @@ int main(int argc, char **argv)
 		return disk_check(argv[2], argv[3], strtoull(argv[4], NULL, 0), strtoull(argv[5], NULL, 0));
 	if (argc == 5 && strcmp(argv[1], "disk-read") == 0)
 		return disk_read(argv[2], strtoull(argv[3], NULL, 0), (unsigned)strtoul(argv[4], NULL, 0));
+	if (argc == 4 && strcmp(argv[1], "dirty") == 0)
+		return dirty(strtoul(argv[2], NULL, 0), strtoull(argv[3], NULL, 0));
 	fputs("probe hypervisor | cpuid | msrs | outb PORT VALUE | vsock-talk PORT | unix-echo PATH\n"
-	      "probe disk-write PATH | disk-check OLD NEW FIRST LAST | disk-read PATH COUNT DEPTH\n",
+	      "probe disk-write PATH | disk-check OLD NEW FIRST LAST | disk-read PATH COUNT DEPTH\n"
+	      "probe dirty MIB MIB_PER_SECOND\n",
 	      stderr);
 	return 2;
 }
