@@ -25,6 +25,7 @@ struct migrate_params {
 	uint32_t downtime_limit_ms; /* how long the guest may stand still at the end, by estimate */
 	uint32_t channels;	    /* further connections for pages; 0: the first one takes them */
 	uint32_t zstd_level;	    /* 0: pages are not packed; 1 to 19 */
+	bool zero_copy;	    /* pages leave by IORING_OP_SEND_ZC; over tcp: only, in plain and not packed */
 	bool auto_converge; /* slow the vCPUs down when they write faster than the connection carries */
 	uint32_t throttle_initial, throttle_increment, throttle_max; /* percent */
 	/* At the destination, by its own parameters: when the machine has come. */

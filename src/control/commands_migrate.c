@@ -108,6 +108,7 @@ enum parameter {
 	CHANNELS,
 	COMPRESSION,
 	ZSTD_LEVEL,
+	ZERO_COPY,
 	AUTO_CONVERGE,
 	THROTTLE_INITIAL,
 	THROTTLE_INCREMENT,
@@ -169,6 +170,8 @@ static int set_parameters(struct request *request, const struct value *values, c
 		params.max_bandwidth = values[MAX_BANDWIDTH].number;
 	set_number(&values[DOWNTIME_LIMIT], &params.downtime_limit_ms);
 	set_number(&values[CHANNELS], &params.channels);
+	if (values[ZERO_COPY].given)
+		params.zero_copy = values[ZERO_COPY].flag;
 	if (values[AUTO_CONVERGE].given)
 		params.auto_converge = values[AUTO_CONVERGE].flag;
 	set_number(&values[THROTTLE_INITIAL], &params.throttle_initial);
@@ -198,6 +201,7 @@ static int query_parameters(struct request *request, const struct value *values,
 	json_add_u64(*ret, "multifd-channels", params->channels);
 	cJSON_AddStringToObject(*ret, "multifd-compression", compressions[params->zstd_level != 0]);
 	json_add_u64(*ret, "multifd-zstd-level", params->zstd_level ? params->zstd_level : 1);
+	cJSON_AddBoolToObject(*ret, "zero-copy-send", params->zero_copy);
 	cJSON_AddBoolToObject(*ret, "auto-converge", params->auto_converge);
 	json_add_u64(*ret, "cpu-throttle-initial", params->throttle_initial);
 	json_add_u64(*ret, "cpu-throttle-increment", params->throttle_increment);
@@ -263,6 +267,12 @@ const struct command commands_migrate[] = {
 				    .words = compressions,
 				    .doc = "of pages"},
 		   [ZSTD_LEVEL] = OPTIONAL_UINT("multifd-zstd-level", 1, 19, "1 is the fastest"),
+		   [ZERO_COPY] =
+			   {.name = "zero-copy-send",
+			    .type = ARG_BOOL,
+			    .optional = true,
+			    .doc = "the kernel takes pages from their message when they leave; over tcp: "
+				   "without TLS and compression, and a loss over loopback"},
 		   [AUTO_CONVERGE] =
 			   {.name = "auto-converge",
 			    .type = ARG_BOOL,

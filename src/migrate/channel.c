@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "channel_tls.h"
+#include "zero_copy.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -74,6 +75,11 @@ static ssize_t send_some(struct channel *channel, const void *data, size_t len, 
 {
 	if (channel->tls)
 		return tls_send(channel->tls, data, len, ret_wait, err);
+	if (channel->zero_copy && zero_copy_owns(channel->zero_copy, data)) {
+		ssize_t sent = zero_copy_send(channel->zero_copy, channel->fd, data, len, ret_wait, err);
+		if (sent != -ENOBUFS)
+			return sent;
+	}
 	ssize_t n = send(channel->fd, data, len, MSG_NOSIGNAL);
 	*ret_wait = POLLOUT;
 	if (n < 0 && errno != EAGAIN && errno != EINTR)
@@ -204,5 +210,7 @@ void channel_close(struct channel *channel)
 {
 	tls_session_destroy(channel->tls);
 	channel->tls = NULL;
+	zero_copy_destroy(channel->zero_copy);
+	channel->zero_copy = NULL;
 	channel->fd = close_fd(channel->fd);
 }

@@ -28,6 +28,7 @@ bool canceller_fired(const struct canceller *canceller);
 int canceller_sleep(const struct canceller *canceller, uint64_t ns);
 
 struct tls_session;
+struct zero_copy;
 
 struct channel {
 	int fd;				   /* non-blocking */
@@ -35,6 +36,7 @@ struct channel {
 	uint32_t timeout_ms;
 	bool is_unix;			 /* the other end can be given descriptors */
 	struct tls_session *tls;	 /* NULL: plain */
+	struct zero_copy *zero_copy;	 /* owned; NULL: none */
 	_Atomic uint64_t sent, received; /* bytes of ours, not of TLS */
 };
 

@@ -9,18 +9,25 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-int link_send(struct link *link, unsigned type, void *message, size_t length, size_t *ret_sent,
-	      struct err *err)
+int link_send_summed(struct link *link, unsigned type, void *message, size_t length, uint32_t crc,
+		     size_t *ret_sent, struct err *err)
 {
 	const struct wire_header header = {
 		.version = link->version ? link->version : WIRE_VERSION,
 		.type = (uint16_t)type,
 		.length = (uint32_t)length,
 		.number = link->sent++,
-		.payload_crc = crc32c(0, (uint8_t *)message + WIRE_HEADER_BYTES, length),
+		.payload_crc = crc,
 	};
 	wire_encode(message, &header);
 	return channel_send(&link->channel, message, WIRE_HEADER_BYTES + length, ret_sent, err);
+}
+
+int link_send(struct link *link, unsigned type, void *message, size_t length, size_t *ret_sent,
+	      struct err *err)
+{
+	uint32_t crc = crc32c(0, (uint8_t *)message + WIRE_HEADER_BYTES, length);
+	return link_send_summed(link, type, message, length, crc, ret_sent, err);
 }
 
 int link_send_small(struct link *link, unsigned type, const void *payload, size_t length, size_t *ret_sent,

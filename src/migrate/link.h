@@ -17,6 +17,9 @@ struct link {
  * *ret_sent (may be NULL): as channel_send. */
 int link_send(struct link *link, unsigned type, void *message, size_t length, size_t *ret_sent,
 	      struct err *err);
+/* The same of a payload that was summed while it was made. */
+int link_send_summed(struct link *link, unsigned type, void *message, size_t length, uint32_t crc,
+		     size_t *ret_sent, struct err *err);
 /* The same for a small payload, or none (NULL). */
 int link_send_small(struct link *link, unsigned type, const void *payload, size_t length, size_t *ret_sent,
 		    struct err *err);

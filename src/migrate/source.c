@@ -118,6 +118,8 @@ static int open_link(struct source *source, struct link *link, struct err *err)
 			      : source->uri->kind == URI_TCP ? source->uri->host
 							     : NULL,
 			      err);
+	if (r == 0 && source->params.zero_copy)
+		r = stage_zero_copy(&link->channel, err);
 	return r;
 }
 
@@ -241,17 +243,24 @@ static int check_destination(struct source *source, struct err *err)
 	return r < 0 ? r : get(source, WIRE_REHEARSED, &header, err);
 }
 
-static int check_multifd(const struct source *source, struct err *err)
+static int check_sends(const struct source *source, struct err *err)
 {
-	if (source->params.channels && source->uri->kind == URI_FD)
+	const struct migrate_params *params = &source->params;
+	if (params->channels && source->uri->kind == URI_FD)
 		return err_set(err, -EINVAL, "fd: is one connection; set multifd-channels to 0");
+	if (params->zero_copy && source->uri->kind != URI_TCP)
+		return err_set(err, -EINVAL, "zero-copy-send: only over tcp:; set it to false");
+	if (params->zero_copy && (params->zstd_level || *params->tls_creds))
+		return err_set(err, -EINVAL,
+			       "zero-copy-send: not with TLS or compression, which make other bytes of the "
+			       "pages; set it to false");
 	return 0;
 }
 
 static int prepare(struct source *source, struct err *err)
 {
 	bool local = source->params.mode == MIGRATE_MODE_LOCAL;
-	int r = local ? source_check_local(source, err) : check_multifd(source, err);
+	int r = local ? source_check_local(source, err) : check_sends(source, err);
 	if (r == 0)
 		r = load_keys(source, err);
 	if (r == 0)

@@ -23,6 +23,10 @@
 /* Rounds that win nothing, until vCPUs are slowed down. */
 enum { SLOW_ROUNDS = 2 };
 
+/* Pages in a message: so few that it is still in the cache when it is sent, and taken apart on the other
+ * side. */
+enum { BATCH_PAGES = 64 };
+
 static uint64_t sent_bytes(struct source *source)
 {
 	struct stage_counts counts = {0};
@@ -92,7 +96,7 @@ static int send_batch(struct source *source, const uint64_t *pages, uint32_t cou
 /* Takes all pages out of the bitmap. */
 static int send_bitmap(struct source *source, uint64_t left, struct err *err)
 {
-	uint64_t pages[WIRE_PAGES_MAX];
+	uint64_t pages[BATCH_PAGES];
 	uint32_t count = 0;
 	size_t words = dirty_bitmap_words(source->guest->memory);
 	int r = 0;
@@ -101,7 +105,7 @@ static int send_bitmap(struct source *source, uint64_t left, struct err *err)
 			unsigned bit = (unsigned)__builtin_ctzll(source->bitmap[i]);
 			source->bitmap[i] &= source->bitmap[i] - 1;
 			pages[count++] = i * 64 + bit;
-			if (count < WIRE_PAGES_MAX)
+			if (count < BATCH_PAGES)
 				continue;
 			r = send_batch(source, pages, count, err);
 			left -= count;

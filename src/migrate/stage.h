@@ -11,6 +11,9 @@ struct stage;
 int stage_create(const struct guest_memory *memory, int zstd_level, struct stage **ret, struct err *err);
 void stage_destroy(struct stage *stage); /* NULL is fine */
 
+/* From now on messages over this channel are sent from their buffers (zero_copy.h). Not with packed pages. */
+int stage_zero_copy(struct channel *channel, struct err *err);
+
 struct stage_counts {
 	uint64_t pages, zero_pages, bytes; /* bytes: as they left, headers included */
 };
