@@ -27,7 +27,8 @@ int source_check_local(const struct source *source, struct err *err)
 	if (*source->params.tls_creds)
 		return err_set(err, -EINVAL, "mode cpr-transfer: not with TLS; set tls-creds to \"\"");
 	if (source->params.zero_copy)
-		return err_set(err, -EINVAL, "mode cpr-transfer: no page is sent; set zero-copy-send to false");
+		return err_set(err, -EINVAL,
+			       "mode cpr-transfer: no page is sent; set zero-copy-send to false");
 	return handover_check(source->guest->memory, err);
 }
 
