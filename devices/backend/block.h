@@ -90,6 +90,11 @@ struct block {
 /* Open what `config` names. Errors name the path and what would be accepted. */
 int block_open(const struct disk_config *config, struct loop *loop, struct block **ret, struct err *err);
 /*
+ * How large the guest finds it, without opening it for a machine: another one may have it and write to it.
+ * Any thread. -EINVAL: it is no image of that format.
+ */
+int block_look(const struct disk_config *config, uint64_t *ret_bytes, struct err *err);
+/*
  * One lock on the whole file, held by the open file description: a dead machine holds none. It also excludes
  * the byte locks that QEMU's tools take. Readers share it. -EBUSY names who may have it.
  */

@@ -4,11 +4,27 @@
  */
 #include "blk.h"
 
+#include "../devices.h"
 #include "base/cleanup.h"
 #include "devices/disk.h"
 
 #include <errno.h>
 #include <inttypes.h>
+
+bool device_is_disk(const struct device *device)
+{
+	return device->class == &disk_class;
+}
+
+int disk_look(struct device *device, uint64_t *ret_bytes, struct err *err)
+{
+	const struct blk *blk = container_of(device, struct blk, base.device);
+	*ret_bytes = disk_size(device);
+	if (!block_is_absent(blk->block))
+		return 0;
+	int r = block_look(blk->config, ret_bytes, err);
+	return r < 0 ? err_prepend(err, "%s", blk->name) : 0;
+}
 
 struct swap {
 	struct blk *blk;

@@ -14,6 +14,12 @@ int disk_resize(struct device *device, uint64_t bytes, struct err *err);
 /* What the guest sees, in bytes. Any thread. */
 uint64_t disk_size(struct device *device);
 
+/* The same, also of a disk whose image is still another machine's: what it would be. Not an I/O thread. */
+int disk_look(struct device *device, uint64_t *ret_bytes, struct err *err);
+
+/* Is it a disk? */
+bool device_is_disk(const struct device *device);
+
 /*
  * All that was written to the disk is in its image and on the host's storage: what the image's format keeps
  * in our memory, too. Waits for it; not on an I/O thread. Any other device than a disk: nothing.

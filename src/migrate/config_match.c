@@ -32,6 +32,9 @@ static void text(struct match *match, const char *key, const char *ours, const c
 
 static void match_disk(struct match *match, const struct disk_config *a, const struct disk_config *b)
 {
+	/* Read as another one it would be ruined. */
+	static const char *const formats[] = {[DISK_RAW] = "raw", [DISK_QCOW2] = "qcow2"};
+	text(match, "format", formats[a->format], formats[b->format]);
 	number(match, "read_only", a->read_only, b->read_only);
 	number(match, "discard", a->discard, b->discard);
 	number(match, "queues", a->queues, b->queues);

@@ -186,6 +186,19 @@ static int answer(struct dest *dest, unsigned type, struct err *err)
 	return r < 0 ? r : link_send_small(&dest->link, type, NULL, 0, NULL, err);
 }
 
+/* The source compares them with its own. */
+static int answer_disks(struct dest *dest, struct err *err)
+{
+	struct wire_disks disks;
+	uint8_t bytes[WIRE_DISKS_BYTES_MAX];
+	int r = dest->guest->ops->disks(dest->guest, &disks, err);
+	if (r == 0)
+		r = step(dest, PROTOCOL_SENDS, WIRE_ACCEPTED, err);
+	return r < 0 ? r
+		     : link_send_small(&dest->link, WIRE_ACCEPTED, bytes, wire_encode_disks(bytes, &disks),
+				       NULL, err);
+}
+
 static int get_ready(struct dest *dest, struct err *err)
 {
 	struct guest *guest = dest->guest;
@@ -198,7 +211,7 @@ static int get_ready(struct dest *dest, struct err *err)
 	else if (r == 0)
 		r = unstage_create(guest->memory, dest->flags & WIRE_F_ZSTD, &dest->unstage, err);
 	if (r == 0)
-		r = answer(dest, WIRE_ACCEPTED, err);
+		r = answer_disks(dest, err);
 	if (r == 0)
 		r = link_expect(&dest->link, WIRE_REHEARSAL, &header, err);
 	if (r == 0)

@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "memory/memory.h"
+#include "wire.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,6 +15,9 @@
 struct guest;
 
 struct guest_ops {
+	/* How large its disks are, in the order of its configuration; the destination's need not be open. */
+	int (*disks)(struct guest *guest, struct wire_disks *ret, struct err *err);
+
 	/* ---- the source ---- */
 
 	/* Its configuration as JSON, from malloc. NULL: out of memory. */

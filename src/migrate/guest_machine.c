@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "config_match.h"
+#include "devices/disk.h"
 #include "host/loop.h"
 
 #include <errno.h>
@@ -84,6 +85,29 @@ void guest_machine_end(struct guest_machine *guest)
 	}
 	pthread_mutex_unlock(&guest->lock);
 	(void)loop_release(machine_loop(guest->machine), &guest->op);
+}
+
+static int run_disks(struct machine *machine, struct guest_call *call)
+{
+	struct wire_disks *disks = call->out;
+	struct device *device;
+	int r = 0;
+	*disks = (struct wire_disks){.count = 0};
+	for (size_t i = 0; r == 0 && (device = machine_device(machine, i)); i++) {
+		if (!device_is_disk(device))
+			continue;
+		if (disks->count == WIRE_DISKS_MAX)
+			return err_set(&call->err, -E2BIG, "more than %d disks", WIRE_DISKS_MAX);
+		r = disk_look(device, &disks->bytes[disks->count++], &call->err);
+	}
+	return r;
+}
+
+static int machine_disks(struct guest *guest, struct wire_disks *ret, struct err *err)
+{
+	struct guest_call call = {.run = run_disks, .out = ret};
+	(void)call_machine(guest, &call);
+	return pass_error(&call, err);
 }
 
 /* ---- the source ---- */
@@ -327,6 +351,7 @@ int guest_machine_check(const struct machine_config *config, struct err *err)
 }
 
 static const struct guest_ops machine_ops = {
+	.disks = machine_disks,
 	.config = machine_config_text,
 	.peek = machine_peek,
 	.stop = machine_stop,

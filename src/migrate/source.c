@@ -7,6 +7,7 @@
 #include "host/loop.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -221,6 +222,27 @@ static int send_blob(struct source *source, unsigned type, const void *head, siz
 	return r < 0 ? r : link_send(&source->link, type, message, head_len + len, NULL, err);
 }
 
+/* Images of another size are other images. */
+static int check_disks(struct source *source, size_t length, struct err *err)
+{
+	struct wire_disks there, here;
+	int r = wire_decode_disks(source->link.payload, length, &there, err);
+	if (r == 0)
+		r = source->guest->ops->disks(source->guest, &here, err);
+	if (r == 0 && here.count != there.count)
+		return err_set(err, -EPROTO, "%" PRIu32 " disks here, %" PRIu32 " there", here.count,
+			       there.count);
+	for (uint32_t i = 0; r == 0 && i < here.count; i++)
+		if (here.bytes[i] != there.bytes[i])
+			r = err_set(
+				err, -EINVAL,
+				"disk%" PRIu32 ": %" PRIu64 " bytes here, %" PRIu64
+				" there: both sides must have the same image (block_resize tells the guest "
+				"of one that has grown)",
+				i, here.bytes[i], there.bytes[i]);
+	return r;
+}
+
 /* All that can be wrong over there comes to light while the guest runs. */
 static int check_destination(struct source *source, struct err *err)
 {
@@ -236,6 +258,8 @@ static int check_destination(struct source *source, struct err *err)
 	int r = send_blob(source, WIRE_CONFIG, NULL, 0, config, strlen(config), err);
 	if (r == 0)
 		r = get(source, WIRE_ACCEPTED, &header, err);
+	if (r == 0)
+		r = check_disks(source, header.length, err);
 	if (r == 0)
 		r = guest->ops->peek(guest, &state, &bytes, err);
 	if (r == 0)

@@ -15,7 +15,7 @@ static const struct {
 	[WIRE_HELLO] = {"HELLO", WIRE_HELLO_BYTES, WIRE_HELLO_BYTES},
 	[WIRE_WELCOME] = {"WELCOME", 4, 4},
 	[WIRE_CONFIG] = {"CONFIG", 2, WIRE_CONFIG_MAX},
-	[WIRE_ACCEPTED] = {"ACCEPTED", 0, 0},
+	[WIRE_ACCEPTED] = {"ACCEPTED", 4, WIRE_DISKS_BYTES_MAX},
 	[WIRE_REHEARSAL] = {"REHEARSAL", 1, WIRE_STATE_MAX},
 	[WIRE_REHEARSED] = {"REHEARSED", 0, 0},
 	[WIRE_PAGES] = {"PAGES", WIRE_PAGES_HEADER_BYTES + 8,
@@ -103,6 +103,29 @@ int wire_decode_hello(const uint8_t *bytes, size_t len, struct wire_hello *ret, 
 	if (ret->channels > WIRE_CHANNELS_MAX)
 		return err_set(err, -EPROTO, "HELLO with %" PRIu32 " channels, where 0 to %d are good",
 			       ret->channels, WIRE_CHANNELS_MAX);
+	return 0;
+}
+
+size_t wire_encode_disks(uint8_t bytes[WIRE_DISKS_BYTES_MAX], const struct wire_disks *disks)
+{
+	struct writer w = writer_on(bytes, WIRE_DISKS_BYTES_MAX);
+	write_le32(&w, disks->count);
+	for (uint32_t i = 0; i < disks->count; i++)
+		write_le64(&w, disks->bytes[i]);
+	return w.used;
+}
+
+int wire_decode_disks(const uint8_t *bytes, size_t len, struct wire_disks *ret, struct err *err)
+{
+	struct reader r = reader_on(bytes, len);
+	*ret = (struct wire_disks){.count = read_le32(&r)};
+	if (ret->count > WIRE_DISKS_MAX)
+		return err_set(err, -EPROTO, "ACCEPTED with %" PRIu32 " disks, where 0 to %d are good",
+			       ret->count, WIRE_DISKS_MAX);
+	for (uint32_t i = 0; i < ret->count; i++)
+		ret->bytes[i] = read_le64(&r);
+	if (r.failed || r.used != len)
+		return err_set(err, -EPROTO, "ACCEPTED of %zu bytes for %" PRIu32 " disks", len, ret->count);
 	return 0;
 }
 

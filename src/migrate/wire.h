@@ -20,7 +20,8 @@
  *
  * CONFIG: the machine's configuration, JSON, UTF-8.
  *
- * ACCEPTED: nothing: the machine stands, its disks can be reached.
+ * ACCEPTED: le32 count (0 to WIRE_DISKS_MAX), count times le64: the machine stands, its disks can be reached,
+ * and they are so large, in bytes, in the order of the configuration.
  *
  * REHEARSAL: a state (state/file.h), of a moment in which the machine stood still.
  *
@@ -76,6 +77,7 @@
 
 enum { WIRE_VERSION = 1, WIRE_VERSION_OLDEST = 1, WIRE_HEADER_BYTES = 24 };
 enum { WIRE_CHANNELS_MAX = 16, WIRE_ID_BYTES = 16, WIRE_PAGES_MAX = 256, WIRE_PAGE_BYTES = 4096 };
+enum { WIRE_DISKS_MAX = 32, WIRE_DISKS_BYTES_MAX = 4 + 8 * WIRE_DISKS_MAX };
 enum { WIRE_MISSING_WORDS_MAX = 1 << 14, WIRE_REQUEST_MAX = 64 };
 enum { WIRE_REASON_MAX = 1024, WIRE_CONFIG_MAX = 1 << 20, WIRE_STATE_MAX = 256 << 20 };
 
@@ -142,6 +144,14 @@ enum { WIRE_HELLO_BYTES = 40, WIRE_CHANNEL_BYTES = 20 };
 
 void wire_encode_hello(uint8_t bytes[WIRE_HELLO_BYTES], const struct wire_hello *hello);
 int wire_decode_hello(const uint8_t *bytes, size_t len, struct wire_hello *ret, struct err *err);
+
+/* ACCEPTED. The length; -EPROTO: not as many as it says, or more than there can be. */
+struct wire_disks {
+	uint32_t count;
+	uint64_t bytes[WIRE_DISKS_MAX];
+};
+size_t wire_encode_disks(uint8_t bytes[WIRE_DISKS_BYTES_MAX], const struct wire_disks *disks);
+int wire_decode_disks(const uint8_t *bytes, size_t len, struct wire_disks *ret, struct err *err);
 
 /* A payload of one number: WELCOME, ROUND, ROUND_DONE, MEMFD. */
 int wire_decode_number(const uint8_t *bytes, size_t len, uint32_t *ret, struct err *err);

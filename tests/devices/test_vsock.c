@@ -282,9 +282,42 @@ START_TEST(a_restored_guest_is_told_that_its_connections_are_gone)
 }
 END_TEST
 
+/* As after a migration: another device, of another process, with a socket of its own. */
+START_TEST(a_moved_guest_listens_on)
+{
+	struct packet peer;
+	struct err err = ERR_INIT;
+	struct ring_used used;
+	rig_init(0, true);
+	_cleanup_close_ int fd = host_connect(5, &peer);
+	check_both_ways(fd, &peer);
+	_cleanup_free_ void *regs = calloc(1, vsock_class.state->size);
+	vsock_class.quiesce(rig.device);
+	vsock_class.save(rig.device, regs);
+	vsock_class.destroy(rig.device); /* the source ends */
+	host_expect_end(fd);
+
+	(void)strcat(rig.path, "-there"); /* it has room */
+	ck_assert_msg(rig_create(&err) == 0, "%s", err.text);
+	vsock_class.quiesce(rig.device);
+	ck_assert_msg(vsock_class.restore(rig.device, regs, &err) == 0, "%s", err.text);
+	vsock_class.resume(rig.device);
+	const struct ring_buffer buffer = {rig.event_gpa, 4, true};
+	*(uint32_t *)world_at(&rig.world, rig.event_gpa, 4) = 7;
+	ck_assert_int_ge(driver_submit(&rig.driver, EVENT, &buffer, 1), 0);
+	ck_assert_int_eq(driver_collect(&rig.driver, EVENT, &used), 0);
+	ck_assert_uint_eq(*(uint32_t *)world_at(&rig.world, rig.event_gpa, 4), 0); /* TRANSPORT_RESET */
+	guest_send(&peer, RW, "x", 1); /* of the connection that was */
+	(void)guest_expect(RST);
+	_cleanup_close_ int again = host_connect(5, &peer);
+	check_both_ways(again, &peer);
+	rig_finish();
+}
+END_TEST
+
 TEST_MAIN("vsock", the_guest_learns_its_cid, a_host_program_connects, the_guest_connects,
 	  what_a_client_says_before_the_answer_is_not_lost, nobody_listens, the_guest_refuses,
 	  greetings_that_are_none, without_a_driver_there_is_nobody_to_connect_to,
 	  a_client_that_gives_up_waiting, the_host_closes_its_half, the_guest_closes_its_half,
 	  the_host_closes, what_the_guest_sent_before_it_closed_arrives, the_socket_file,
-	  a_restored_guest_is_told_that_its_connections_are_gone)
+	  a_restored_guest_is_told_that_its_connections_are_gone, a_moved_guest_listens_on)

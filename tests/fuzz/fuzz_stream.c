@@ -39,6 +39,13 @@ static int take_state(struct guest *guest, const void *state, size_t bytes, stru
 	return bytes && *(const uint8_t *)state == 0xff ? err_set(err, -22, "a state that cannot be") : 0;
 }
 
+static int look_at_disks(struct guest *guest, struct wire_disks *ret, struct err *err)
+{
+	(void)guest, (void)err;
+	*ret = (struct wire_disks){.count = 1, .bytes = {4096}};
+	return 0;
+}
+
 static int run(struct guest *guest, bool running, struct err *err)
 {
 	(void)guest, (void)running, (void)err;
@@ -48,8 +55,11 @@ static int run(struct guest *guest, bool running, struct err *err)
 	return 0;
 }
 
-static const struct guest_ops ops = {
-	.accept = take_config, .rehearse = take_state, .load = take_state, .run = run};
+static const struct guest_ops ops = {.disks = look_at_disks,
+				     .accept = take_config,
+				     .rehearse = take_state,
+				     .load = take_state,
+				     .run = run};
 
 /* PAGES from a few bytes: flags, then an entry and the content of each page. */
 static size_t expand_pages(const uint8_t *data, size_t len, uint8_t *out)

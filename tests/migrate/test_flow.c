@@ -218,6 +218,27 @@ START_TEST(what_does_not_suit_is_refused_while_the_guest_runs)
 }
 END_TEST
 
+START_TEST(a_disk_of_another_size_is_another_disk)
+{
+	struct world world;
+	struct move move = {0};
+	const struct migrate_params params = fast();
+	world_init(&world);
+	world.source.disk_bytes = 1 << 20;
+	world.dest.disk_bytes = 2 << 20;
+	move_listen(&move, &world, NULL);
+	move_start(&move, &world.uri, &params);
+	move_wait(&move);
+	ck_assert_int_eq(move.source_result, -EINVAL);
+	ck_assert_str_eq(move.source_err.text,
+			 "disk1: 1048576 bytes here, 2097152 there: both sides must have the same image "
+			 "(block_resize tells the guest of one that has grown)");
+	ck_assert(!move.source.stopped && strstr(move.dest_err.text, "disk1: 1048576 bytes here"));
+	move_judge(&move);
+	world_finish(&world);
+}
+END_TEST
+
 START_TEST(a_load_that_fails_gives_the_guest_back)
 {
 	struct world world;
@@ -360,6 +381,6 @@ END_TEST
 TEST_MAIN("flow", a_running_guest_moves, with_packed_pages, over_several_channels, ram_is_handed_over,
 	  a_hand_over_that_cannot_be_is_refused, a_side_whose_ram_is_its_own_does_not_hand_it_over,
 	  a_hand_over_that_fails_late_leaves_ram_alone, a_paused_guest_arrives_paused,
-	  what_does_not_suit_is_refused_while_the_guest_runs, a_load_that_fails_gives_the_guest_back,
-	  cancelled_it_runs_on_here, a_busy_guest_is_slowed_down, strangers_are_sent_away, there_and_back,
-	  uris)
+	  what_does_not_suit_is_refused_while_the_guest_runs, a_disk_of_another_size_is_another_disk,
+	  a_load_that_fails_gives_the_guest_back, cancelled_it_runs_on_here, a_busy_guest_is_slowed_down,
+	  strangers_are_sent_away, there_and_back, uris)
