@@ -253,6 +253,15 @@ static void balloon_stop(void *device)
 	virtio_stopped(balloon->base.virtio);
 }
 
+/* Nothing but the statistics is held between two doorbells, and the driver takes that back. */
+static void balloon_stop_queue(void *device, unsigned index)
+{
+	struct balloon *balloon = device;
+	if (index == QUEUE_STATS)
+		balloon->has_stats = false;
+	virtio_queue_stopped(balloon->base.virtio, index);
+}
+
 static uint32_t first_target(const struct balloon *balloon)
 {
 	return (uint32_t)(balloon->config->size_bytes / BALLOON_PAGE_BYTES);
@@ -272,6 +281,7 @@ static const struct virtio_ops balloon_ops = {
 	.activate = balloon_activate,
 	.doorbell = balloon_doorbell,
 	.stop = balloon_stop,
+	.stop_queue = balloon_stop_queue,
 	.reset = balloon_power_on,
 };
 

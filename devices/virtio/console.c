@@ -223,6 +223,16 @@ static void console_stop(void *device)
 	virtio_stopped(console->base.virtio);
 }
 
+/* Output that the host has not taken is the driver's again. */
+static void console_stop_queue(void *device, unsigned index)
+{
+	struct console *console = device;
+	for (unsigned i = 0; i < console->port_count; i++)
+		if (index == port_rx_queue(&console->ports[i]) + 1)
+			console->ports[i].has_output = false;
+	virtio_queue_stopped(console->base.virtio, index);
+}
+
 static void console_power_on(void *device)
 {
 	struct console *console = device;
@@ -238,6 +248,7 @@ static const struct virtio_ops console_ops = {
 	.activate = console_activate,
 	.doorbell = console_doorbell,
 	.stop = console_stop,
+	.stop_queue = console_stop_queue,
 	.reset = console_power_on,
 };
 

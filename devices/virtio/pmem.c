@@ -49,7 +49,7 @@ struct pmem {
 	struct pmem_config_space space;
 	struct log_limit guest_limit;
 	unsigned in_flight;
-	bool stopping;
+	bool stopping, queue_stopping; /* the device; its queue alone (RING_RESET) */
 	struct pmem_request requests[PMEM_QUEUE_SIZE];
 	char name[16];
 };
@@ -70,7 +70,7 @@ static int pmem_activate(void *device, uint64_t features)
 {
 	struct pmem *pmem = device;
 	(void)features;
-	pmem->stopping = false;
+	pmem->stopping = pmem->queue_stopping = false;
 	return 0;
 }
 
@@ -91,6 +91,17 @@ static void pmem_answer(struct pmem *pmem, struct virtq *vq, const struct virtq_
 		virtio_needs_reset(pmem->base.virtio, "broken queue");
 }
 
+/* Nothing is in flight: who waited for that goes on. */
+static void pmem_idle(struct pmem *pmem)
+{
+	if (pmem->queue_stopping) {
+		pmem->queue_stopping = false;
+		virtio_queue_stopped(pmem->base.virtio, 0);
+	}
+	if (pmem->stopping)
+		virtio_stopped(pmem->base.virtio);
+}
+
 static void pmem_flushed(struct loop_op *op, int res)
 {
 	struct pmem_request *request = container_of(op, struct pmem_request, op);
@@ -104,9 +115,9 @@ static void pmem_flushed(struct loop_op *op, int res)
 		pmem_answer(pmem, vq, &request->chain, res);
 		virtio_interrupt(pmem->base.virtio, 0);
 	}
-	if (pmem->stopping && pmem->in_flight == 0)
-		virtio_stopped(pmem->base.virtio);
-	else if (!pmem->stopping)
+	if (pmem->in_flight == 0)
+		pmem_idle(pmem);
+	if (!pmem->stopping)
 		virtio_retry(pmem->base.virtio, 0);
 }
 
@@ -146,7 +157,16 @@ static void pmem_stop(void *device)
 	struct pmem *pmem = device;
 	pmem->stopping = true;
 	if (pmem->in_flight == 0)
-		virtio_stopped(pmem->base.virtio);
+		pmem_idle(pmem);
+}
+
+static void pmem_stop_queue(void *device, unsigned index)
+{
+	struct pmem *pmem = device;
+	(void)index; /* there is one */
+	pmem->queue_stopping = true;
+	if (pmem->in_flight == 0)
+		pmem_idle(pmem);
 }
 
 static const struct virtio_ops pmem_ops = {
@@ -155,6 +175,7 @@ static const struct virtio_ops pmem_ops = {
 	.activate = pmem_activate,
 	.doorbell = pmem_doorbell,
 	.stop = pmem_stop,
+	.stop_queue = pmem_stop_queue,
 };
 
 /* ---- life ---- */

@@ -5,6 +5,7 @@
 #include "devices/balloon.h"
 #include "driver.h"
 #include "harness.h"
+#include "host/iothread.h"
 
 enum { INFLATE, DEFLATE, STATS, REPORTING };
 
@@ -121,6 +122,35 @@ START_TEST(statistics_are_asked_for_and_told)
 }
 END_TEST
 
+static int nothing(void *arg)
+{
+	(void)arg;
+	return 0;
+}
+
+START_TEST(a_reset_of_the_queue_takes_the_statistics_back)
+{
+	struct balloon_info info;
+	struct ring_used used;
+	rig_init(F_STATS_VQ | VIRTIO_F_RING_RESET);
+	const struct ring_buffer buffer = {rig.gpa, 10, false};
+	ck_assert_int_ge(driver_submit(&rig.driver, STATS, &buffer, 1), 0);
+	do
+		balloon_get_info(rig.device, &info);
+	while (!info.known); /* the device had it, and gave it back */
+	ck_assert_int_eq(driver_collect(&rig.driver, STATS, &used), 0);
+	ck_assert_int_ge(driver_submit(&rig.driver, STATS, &buffer, 1), 0);
+	for (int i = 0; i < 3; i++) /* until the device has it again */
+		(void)iothread_call(rig.world.threads[0], nothing, NULL);
+	ck_assert_int_eq(driver_reset_queue(&rig.driver, STATS), 0);
+	ck_assert_int_eq(driver_enable_queue(&rig.driver, STATS, 0), 0);
+	balloon_get_info(rig.device, &info);
+	ck_assert_int_eq(driver_try_collect(&rig.driver, STATS, &used), 0);
+	ck_assert_int_eq(driver_status(&rig.driver) & DRIVER_NEEDS_RESET, 0);
+	rig_finish();
+}
+END_TEST
+
 START_TEST(the_target_is_told_and_the_answer_heard)
 {
 	struct balloon_info info;
@@ -163,5 +193,5 @@ START_TEST(a_reset_with_statistics_out_and_a_restore)
 END_TEST
 
 TEST_MAIN("balloon", inflated_pages_read_as_zeros, pages_that_are_no_ram_hurt_nobody, reported_pages_go,
-	  statistics_are_asked_for_and_told, the_target_is_told_and_the_answer_heard,
-	  a_reset_with_statistics_out_and_a_restore)
+	  statistics_are_asked_for_and_told, a_reset_of_the_queue_takes_the_statistics_back,
+	  the_target_is_told_and_the_answer_heard, a_reset_with_statistics_out_and_a_restore)

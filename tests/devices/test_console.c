@@ -227,6 +227,44 @@ START_TEST(a_slow_reader_holds_the_output_back_and_loses_nothing)
 }
 END_TEST
 
+/* Nobody is there who reads it: what the host has not taken goes with the queue, the rest comes as it should.
+ */
+START_TEST(a_reset_of_the_queue_drops_what_the_host_has_not_taken)
+{
+	enum { BYTES = 32768 };
+	struct ring_used used;
+	rig_init(CONSOLE_F_MULTIPORT | VIRTIO_F_RING_RESET);
+	pump();
+	_cleanup_close_ int fd = connect_socket();
+	pump();
+	memset(world_at(&rig.world, rig.gpa + 16384, BYTES), 'x', BYTES);
+	const struct ring_buffer buffer = {rig.gpa + 16384, BYTES, false};
+	for (unsigned i = 0; i < 32; i++)
+		ck_assert_int_ge(driver_submit(&rig.driver, 5, &buffer, 1), 0);
+	pump();
+	ck_assert_int_eq(driver_reset_queue(&rig.driver, 5), 0);
+	ck_assert_int_eq(driver_enable_queue(&rig.driver, 5, 0), 0);
+	memcpy(world_at(&rig.world, rig.gpa + 8192, 3), "end", 3);
+	const struct ring_buffer last = {rig.gpa + 8192, 3, false};
+	int id = driver_submit(&rig.driver, 5, &last, 1);
+	ck_assert_int_ge(id, 0);
+	uint32_t tail = 0; /* the latest three bytes */
+	for (unsigned i = 0; i < 500 && tail != ('e' << 16 | 'n' << 8 | 'd'); i++) {
+		char got[65536];
+		ssize_t len = recv(fd, got, sizeof(got), MSG_DONTWAIT);
+		for (ssize_t at = 0; at < len; at++) {
+			ck_assert(strchr("xend", got[at]));
+			tail = (tail << 8 | (uint8_t)got[at]) & 0xffffff;
+		}
+		pump();
+	}
+	ck_assert_uint_eq(tail, 'e' << 16 | 'n' << 8 | 'd');
+	ck_assert_int_eq(driver_collect(&rig.driver, 5, &used), 0);
+	ck_assert_uint_eq(used.id, (unsigned)id);
+	rig_finish();
+}
+END_TEST
+
 START_TEST(malformed_control_messages_hurt_nobody)
 {
 	rig_init(CONSOLE_F_MULTIPORT);
@@ -289,4 +327,5 @@ END_TEST
 TEST_MAIN("console", ports_announce_themselves, output_reaches_the_stream,
 	  a_port_takes_input_when_the_guest_has_it_open,
 	  a_slow_reader_holds_the_output_back_and_loses_nothing, malformed_control_messages_hurt_nobody,
-	  a_new_size_is_told, state_survives_and_a_reset_forgets)
+	  a_reset_of_the_queue_drops_what_the_host_has_not_taken, a_new_size_is_told,
+	  state_survives_and_a_reset_forgets)
