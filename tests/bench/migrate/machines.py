@@ -9,12 +9,15 @@ class Qmp:
     """A control socket of aerie or QEMU, which say the same here."""
 
     def __init__(self, path):
-        for _ in range(2000):
+        end = time.monotonic() + 60  # a busy host takes its time to find memory
+        while True:
             try:
                 self.socket = socket.socket(socket.AF_UNIX)
                 self.socket.connect(path)
                 break
-            except OSError:
+            except OSError as error:
+                if time.monotonic() > end:
+                    sys.exit(f"{path}: {error}")
                 time.sleep(0.005)
         self.file = self.socket.makefile("rw")
         self.file.readline()
