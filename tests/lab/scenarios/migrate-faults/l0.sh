@@ -204,7 +204,7 @@ head=000000070000000000000001$1
 doctored "weaker CPU" "the guest uses avx512f .*which this host lacks" 5 0 swap $head$2 $head$(printf '%08x' $((0x$2 | 1 << 16)))
 doctored "other vendor" 'made on a CPU of vendor .*GenuineIntel' 5 0 swap 68747541444d416369746e65 756e65476c65746e49656e69
 doctored "an old version" "version 0" 2 0 version 0
-directly "other config" "memory.size: 192" --set memory.size=192M
+directly "other config" "memory.size: 201326592 here" --set memory.size=192M
 directly "other CPU model" "cpu.model" --set cpu.model=x86-64-v2
 refuse garbage "not a migration of aerie" "exec:head -c 4096 /dev/urandom"
 aerie ctl control migrate-set-parameters tls-creds=ours tls-hostname=l0
