@@ -338,6 +338,7 @@ static int net_restore(struct device *device, const void *state, struct err *err
 static int leave_loop(void *arg)
 {
 	struct net *net = arg;
+	(void)loop_release(virtio_loop(net->base.virtio), &net->announce_op);
 	net_backend_destroy(take_ptr(net->backend));
 	return 0;
 }

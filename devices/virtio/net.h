@@ -189,6 +189,7 @@ struct net {
 	struct net_tx *tx;
 	struct iovec *control_iov; /* VIRTQ_SIZE_MAX */
 	struct net_rarp rarp;
+	struct loop_op announce_op; /* posted by the machine's thread */
 	struct net_counts counts;
 	struct log_limit guest_limit;
 };

@@ -80,7 +80,16 @@ int net_announce(struct device *device)
 	return virtio_call(net->base.virtio, announce_here, net);
 }
 
+static void announce_posted(struct loop_op *op, int res)
+{
+	(void)res;
+	(void)announce_here(container_of(op, struct net, announce_op));
+}
+
+/* Not waited for: the I/O thread may stand before a page that has not come yet (post-copy). */
 void net_announce_quietly(struct device *device)
 {
-	(void)net_announce(device);
+	struct net *net = container_of(device, struct net, base.device);
+	net->announce_op.done = announce_posted;
+	loop_post(virtio_loop(net->base.virtio), &net->announce_op);
 }

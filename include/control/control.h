@@ -18,6 +18,9 @@ struct control;
  * before machine_run; the machine is borrowed and outlives the control. On the machine's thread.
  */
 int control_create(struct machine *machine, const char *path, struct control **ret, struct err *err);
+/* Where the machine comes from, for query-migrate and migrate-recover; borrowed, outlives the control. */
+struct incoming;
+void control_set_incoming(struct control *control, struct incoming *incoming);
 void control_destroy(struct control *control); /* after machine_run; NULL is fine */
 
 #endif

@@ -170,6 +170,16 @@ extern const struct machine_announce machine_announce_default; /* 50, 550, 5, 10
 void machine_set_announce(struct machine *machine, const struct machine_announce *params);
 int machine_announce(struct machine *machine, const struct machine_announce *params, struct err *err);
 
+/*
+ * Post-copy: pages of RAM are still on their way, and who touches one stands until it has come, which may be
+ * never. While that is so nothing here waits for a vCPU or a device: a reset or an end that the guest asks
+ * for comes when RAM is whole; an end by the operator, or a guest that cannot go on, ends the process there
+ * and then (exit code 1), as pulling the plug, after MACHINE_ENDS was told. Whoever may ask for something
+ * that waits has to look at machine_is_partial first. The machine's thread; devices at rest when it begins.
+ */
+void machine_set_partial(struct machine *machine, bool partial);
+bool machine_is_partial(const struct machine *machine);
+
 /* Parts, borrowed, for the floors above. */
 struct loop *machine_loop(struct machine *machine);
 struct guest_memory *machine_memory(struct machine *machine);

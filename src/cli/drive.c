@@ -4,8 +4,8 @@
 
 #include <errno.h>
 
-int drive_machine(struct machine *machine, const char *control_path, bool paused, int *ret_exit_code,
-		  struct err *err)
+int drive_machine(struct machine *machine, const char *control_path, struct incoming *incoming, bool paused,
+		  int *ret_exit_code, struct err *err)
 {
 	struct control *control = NULL;
 	if (!control_path)
@@ -15,6 +15,8 @@ int drive_machine(struct machine *machine, const char *control_path, bool paused
 			       "--paused: nobody could let it run without a control socket "
 			       "(--control PATH)");
 	int r = control_path ? control_create(machine, control_path, &control, err) : 0;
+	if (r == 0 && control)
+		control_set_incoming(control, incoming);
 	if (r == 0 && paused)
 		machine_pause(machine, machine_status(machine));
 	if (r == 0)

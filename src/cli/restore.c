@@ -120,7 +120,7 @@ int cli_restore(int argc, char **argv)
 	snapshot_close(snapshot);
 	if (r == 0 && options.paused)
 		machine_pause(machine, MACHINE_PAUSED);
-	if (r == 0 && drive_machine(machine, options.control, options.paused, &code, &err) < 0)
+	if (r == 0 && drive_machine(machine, options.control, NULL, options.paused, &code, &err) < 0)
 		code = CLI_FAILED;
 	machine_destroy(machine); /* before the message: it gives the terminal back */
 	if (err.code)

@@ -161,7 +161,8 @@ static int run_machine(const struct run_options *options, const struct machine_c
 	if (incoming)
 		r = incoming_start(incoming, *ret, err);
 	if (r == 0)
-		r = drive_machine(*ret, options->control, options->paused || incoming, ret_code, err);
+		r = drive_machine(*ret, options->control, incoming, options->paused || incoming, ret_code,
+				  err);
 	return r == 0 && incoming ? incoming_error(incoming, err) : r;
 }
 

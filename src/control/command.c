@@ -26,6 +26,28 @@ const struct command *command_find(const struct command *const *tables, const ch
 	return NULL;
 }
 
+bool command_is_quick(const struct command *command)
+{
+	static const char *const names[] = {"query-version",
+					    "query-commands",
+					    "query-name",
+					    "query-kvm",
+					    "query-memory-size-summary",
+					    "query-cpus-fast",
+					    "query-status",
+					    "query-jobs",
+					    "query-migrate",
+					    "query-migrate-parameters",
+					    "migrate-recover",
+					    "migrate_cancel",
+					    "system_reset",
+					    "quit"};
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(command->info.name, names[i]) == 0)
+			return true;
+	return false;
+}
+
 const char *command_nearest(const struct command *const *tables, const char *name)
 {
 	struct suggestion nearest = suggestion_for(name);

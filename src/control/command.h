@@ -68,6 +68,9 @@ extern const struct command commands_snapshot[];
 extern const struct command commands_nested[];
 extern const struct command commands_migrate[];
 
+/* Neither waits for the guest or a device nor looks at RAM: goes while pages of it are missing, too. */
+bool command_is_quick(const struct command *command);
+
 /* All of them; ends with NULL. */
 extern const struct command *const command_tables[];
 

@@ -22,6 +22,26 @@ static void say_status(void *owner)
 	control_event(control, "MIGRATION", data);
 }
 
+static void say_incoming(void *owner)
+{
+	struct control *control = owner;
+	struct migrate_info info;
+	incoming_query(control->incoming, &info);
+	if (info.status == control->incoming_said)
+		return;
+	control->incoming_said = info.status;
+	cJSON *data = cJSON_CreateObject();
+	cJSON_AddStringToObject(data, "status", migrate_status_name(info.status));
+	control_event(control, "MIGRATION", data);
+}
+
+void control_set_incoming(struct control *control, struct incoming *incoming)
+{
+	control->incoming = incoming;
+	if (incoming)
+		incoming_watch(incoming, say_incoming, control);
+}
+
 int control_start_migrate(struct control *control, struct err *err)
 {
 	return migrate_create(control->machine, say_status, control, &control->migrate, err);
@@ -32,8 +52,9 @@ int control_start_migrate(struct control *control, struct err *err)
 static int start(struct request *request, const struct value *values, cJSON **ret, struct err *err)
 {
 	(void)ret;
-	int r = migrate_start(request->control->migrate, values[0].text, err);
-	if (r == 0) {
+	int r = values[1].flag ? migrate_resume(request->control->migrate, values[0].text, err)
+			       : migrate_start(request->control->migrate, values[0].text, err);
+	if (r == 0 && !values[1].flag) {
 		request->control->migrate_said = MIGRATE_NONE; /* the same status may come again */
 		say_status(request->control);
 	}
@@ -44,6 +65,22 @@ static int cancel(struct request *request, const struct value *values, cJSON **r
 {
 	(void)values, (void)ret;
 	return migrate_cancel(request->control->migrate, err);
+}
+
+static int start_postcopy(struct request *request, const struct value *values, cJSON **ret, struct err *err)
+{
+	(void)values, (void)ret;
+	int r = migrate_start_postcopy(request->control->migrate, err);
+	return r < 0 ? err_prepend(err, "migrate-start-postcopy") : 0;
+}
+
+static int recover(struct request *request, const struct value *values, cJSON **ret, struct err *err)
+{
+	struct incoming *incoming = request->control->incoming;
+	(void)ret;
+	int r = incoming ? incoming_recover(incoming, values[0].text, err)
+			 : err_set(err, -EINVAL, "no machine came here (--incoming)");
+	return r < 0 ? err_prepend(err, "migrate-recover") : 0;
 }
 
 static int resume_here(struct request *request, const struct value *values, cJSON **ret, struct err *err)
@@ -65,6 +102,7 @@ static void describe_ram(cJSON *ret, const struct migrate_info *info)
 	json_add_u64(ram, "page-size", 4096);
 	json_add_u64(ram, "dirty-sync-count", info->rounds);
 	json_add_u64(ram, "dirty-pages-rate", info->dirty_pages_per_second);
+	json_add_u64(ram, "postcopy-requests", info->requests);
 	cJSON_AddNumberToObject(ram, "mbps", (double)info->bytes_per_second * 8 / 1e6);
 }
 
@@ -73,13 +111,16 @@ static int query(struct request *request, const struct value *values, cJSON **re
 	struct migrate_info info;
 	(void)values, (void)err;
 	migrate_query(request->control->migrate, &info);
+	if (info.status == MIGRATE_NONE && request->control->incoming)
+		incoming_query(request->control->incoming, &info);
 	*ret = cJSON_CreateObject();
 	if (info.status == MIGRATE_NONE)
 		return 0;
 	cJSON_AddStringToObject(*ret, "status", migrate_status_name(info.status));
 	cJSON_AddStringToObject(*ret, "state", info.state);
-	json_add_u64(*ret, "total-time", info.total_ms);
-	if (info.status == MIGRATE_COMPLETED)
+	if (!info.is_incoming)
+		json_add_u64(*ret, "total-time", info.total_ms);
+	if (!info.is_incoming && (info.status == MIGRATE_COMPLETED || info.down_ms))
 		json_add_u64(*ret, "downtime", info.down_ms);
 	else if (info.expected_down_ms != UINT64_MAX)
 		json_add_u64(*ret, "expected-downtime", info.expected_down_ms);
@@ -106,6 +147,7 @@ enum parameter {
 	MAX_BANDWIDTH,
 	DOWNTIME_LIMIT,
 	CHANNELS,
+	POSTCOPY,
 	COMPRESSION,
 	ZSTD_LEVEL,
 	ZERO_COPY,
@@ -172,6 +214,8 @@ static int set_parameters(struct request *request, const struct value *values, c
 	set_number(&values[CHANNELS], &params.channels);
 	if (values[ZERO_COPY].given)
 		params.zero_copy = values[ZERO_COPY].flag;
+	if (values[POSTCOPY].given)
+		params.postcopy = values[POSTCOPY].flag;
 	if (values[AUTO_CONVERGE].given)
 		params.auto_converge = values[AUTO_CONVERGE].flag;
 	set_number(&values[THROTTLE_INITIAL], &params.throttle_initial);
@@ -199,6 +243,7 @@ static int query_parameters(struct request *request, const struct value *values,
 	json_add_u64(*ret, "max-bandwidth", params->max_bandwidth);
 	json_add_u64(*ret, "downtime-limit", params->downtime_limit_ms);
 	json_add_u64(*ret, "multifd-channels", params->channels);
+	cJSON_AddBoolToObject(*ret, "postcopy-ram", params->postcopy);
 	cJSON_AddStringToObject(*ret, "multifd-compression", compressions[params->zstd_level != 0]);
 	json_add_u64(*ret, "multifd-zstd-level", params->zstd_level ? params->zstd_level : 1);
 	cJSON_AddBoolToObject(*ret, "zero-copy-send", params->zero_copy);
@@ -240,8 +285,21 @@ const struct command commands_migrate[] = {
 		    .type = ARG_TEXT,
 		    .min = 1,
 		    .max = 4095,
-		    .doc = "unix:PATH, tcp:HOST:PORT, fd:N or exec:COMMAND"}}},
+		    .doc = "unix:PATH, tcp:HOST:PORT, fd:N or exec:COMMAND"},
+		   {.name = "resume",
+		    .type = ARG_BOOL,
+		    .optional = true,
+		    .doc = "go on with a migration that is paused in post-copy"}}},
 	 start},
+	{{.name = "migrate-start-postcopy",
+	  .doc = "the machine under way (postcopy-ram was set) moves now, and its other pages follow; there "
+		 "is "
+		 "no way back"},
+	 start_postcopy},
+	{{.name = "migrate-recover",
+	  .doc = "where a machine came to and is paused in post-copy: listen there for migrate with resume",
+	  .args = {{.name = "uri", .type = ARG_TEXT, .min = 1, .max = 4095, .doc = "as for --incoming"}}},
+	 recover},
 	{{.name = "migrate_cancel", .doc = "end the migration under way; the machine runs on here"}, cancel},
 	{{.name = "query-migrate", .doc = "the latest migration: how far, how fast, how it ended"}, query},
 	{{.name = "migrate-set-parameters",
@@ -261,6 +319,10 @@ const struct command commands_migrate[] = {
 						    "ms for which the guest may stand still, by estimate"),
 		   [CHANNELS] = OPTIONAL_UINT("multifd-channels", 0, MIGRATE_CHANNELS_MAX,
 					      "further connections for pages"),
+		   [POSTCOPY] = {.name = "postcopy-ram",
+				 .type = ARG_BOOL,
+				 .optional = true,
+				 .doc = "get ready for migrate-start-postcopy"},
 		   [COMPRESSION] = {.name = "multifd-compression",
 				    .type = ARG_CHOICE,
 				    .optional = true,

@@ -31,6 +31,8 @@ struct control {
 	struct job *jobs;
 	struct snapshot_base *snapshot_base; /* since which writes are remembered; NULL: none */
 	struct migrate *migrate;
+	struct incoming *incoming; /* NULL: the machine began here */
+	enum migrate_status incoming_said;
 	enum migrate_status migrate_said; /* by the latest event */
 };
 

@@ -162,6 +162,8 @@ void control_destroy(struct control *control)
 		return;
 	machine_unobserve(control->machine, &control->observer);
 	migrate_destroy(control->migrate);
+	if (control->incoming)
+		incoming_watch(control->incoming, NULL, NULL);
 	int fd = loop_release(control->loop, &control->accept_op);
 	if (fd > 0) /* it came in just now */
 		(void)close_fd(fd);

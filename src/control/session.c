@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include "config/json.h"
+#include "control_impl.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -84,6 +85,15 @@ void request_fail(struct request *request, const struct err *err)
 	request_end(request);
 }
 
+/* Nothing may wait here for a page that never comes. */
+static int check_memory(const struct control *control, const struct command *command, struct err *err)
+{
+	if (!control || !machine_is_partial(control->machine) || command_is_quick(command))
+		return 0;
+	return err_set(err, -EBUSY, "%s: not before all of the machine's memory has come (query-migrate)",
+		       command->info.name);
+}
+
 static void run(struct session *session, const struct command *command, const cJSON *arguments, cJSON *id)
 {
 	struct request *request = calloc(1, sizeof(*request));
@@ -99,6 +109,8 @@ static void run(struct session *session, const struct command *command, const cJ
 	session->request = request;
 	session->dispatching = true;
 	int r = command_values(&command->info, arguments, values, &err);
+	if (r == 0)
+		r = check_memory(session->control, command, &err);
 	if (r == 0)
 		r = command->run(request, values, &result, &err);
 	if (r < 0)

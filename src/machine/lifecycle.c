@@ -7,12 +7,14 @@
  */
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "devices/chardev.h"
 #include "devices/console.h"
 #include "machine.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -20,7 +22,9 @@
 void machine_leave(struct machine *machine, enum machine_event event, enum machine_cause cause, int exit_code)
 {
 	pthread_mutex_lock(&machine->lock);
-	if (event > machine->event) {
+	/* An end that waits for pages gives way to the operator's, which does not. */
+	bool overrides = machine->partial && event == EVENT_END && cause < MACHINE_CAUSE_GUEST_SHUTDOWN;
+	if (event > machine->event || (overrides && event == machine->event)) {
 		machine->event = event;
 		machine->event_cause = cause;
 		machine->exit_code = exit_code;
@@ -126,12 +130,55 @@ static enum machine_event machine_take_event(struct machine *machine, int *exit_
 	return event;
 }
 
+/*
+ * vCPUs and devices may stand before pages that never come, with requests half read: they must neither be
+ * waited for nor go on with anything else in those pages' place. So the process ends with them as they are.
+ */
+static void machine_pull_plug(struct machine *machine)
+{
+	bool began = machine->status != MACHINE_INMIGRATE;
+	machine->status = MACHINE_SHUTDOWN;
+	log_error("the machine ends (%s) before all of its memory has come%s",
+		  machine_cause_name(machine->cause), began ? ": the guest is lost" : "");
+	machine_tell(machine, MACHINE_ENDS);
+	chardev_restore_terminal();
+	_exit(EXIT_FAILURE);
+}
+
 /* The loop ends for every event; machine_run acts and, after a reset, runs it again. */
 void machine_on_event(struct loop_op *op, int res)
 {
 	struct machine *machine = container_of(op, struct machine, event_op);
 	(void)res;
-	loop_quit(machine->loop);
+	if (!machine->partial) {
+		loop_quit(machine->loop);
+		return;
+	}
+	pthread_mutex_lock(&machine->lock);
+	bool waits = machine->event == EVENT_NONE || machine->event == EVENT_RESET ||
+		     (machine->event == EVENT_END && machine->event_cause >= MACHINE_CAUSE_GUEST_SHUTDOWN);
+	machine->cause = machine->event_cause;
+	pthread_mutex_unlock(&machine->lock);
+	if (!waits)
+		machine_pull_plug(machine);
+}
+
+void machine_set_partial(struct machine *machine, bool partial)
+{
+	if (machine->partial == partial)
+		return;
+	if (partial)
+		machine_register_memory(machine, false);
+	machine->partial = partial;
+	if (partial)
+		return;
+	machine_register_memory(machine, true);
+	loop_post(machine->loop, &machine->event_op); /* what had to wait; harmless when there is nothing */
+}
+
+bool machine_is_partial(const struct machine *machine)
+{
+	return machine->partial;
 }
 
 /* vCPUs first, since nothing else may change under a running guest; then the chips, whose lines the devices
@@ -213,7 +260,7 @@ static int register_memory_here(void *arg)
  * balloon) or has them come when they are touched (a lazy restore). Not before the machine runs: a restore
  * may put other pages in their place.
  */
-static void register_memory(struct machine *machine)
+void machine_register_memory(struct machine *machine, bool known)
 {
 	const struct guest_region *regions;
 	struct iovec iov[2];
@@ -225,9 +272,12 @@ static void register_memory(struct machine *machine)
 	for (unsigned i = 0; i < count && fits; i++)
 		iov[i] = (struct iovec){regions[i].host, regions[i].size};
 	for (size_t i = 0; i < machine->io_thread_count && fits; i++) {
-		struct register_wish wish = {iothread_loop(machine->io_threads[i]), iov, count};
+		struct register_wish wish = {iothread_loop(machine->io_threads[i]), iov, known ? count : 0};
 		int r = iothread_call(machine->io_threads[i], register_memory_here, &wish);
-		log_debug("I/O thread %zu: RAM is %s%s", i + 1, r < 0 ? "not registered: " : "registered",
+		log_debug("I/O thread %zu: RAM is %s%s", i + 1,
+			  r < 0	  ? "not registered: "
+			  : known ? "registered"
+				  : "not registered",
 			  r < 0 ? strerror(-r) : "");
 	}
 }
@@ -235,13 +285,18 @@ static void register_memory(struct machine *machine)
 int machine_run(struct machine *machine, int *ret_exit_code, struct err *err)
 {
 	int r = 0;
-	register_memory(machine);
+	if (!machine->partial)
+		machine_register_memory(machine, true);
 	loop_poll(machine->loop, &machine->signal_op, machine->signal_fd, POLLIN);
 	if (!machine->held)
 		machine->status = MACHINE_RUNNING;
 	do {
 		machine_go(machine);
 		r = loop_run(machine->loop);
+		if (machine->partial) { /* the ring has failed: no event ends the loop then */
+			machine->cause = MACHINE_CAUSE_HOST_ERROR;
+			machine_pull_plug(machine);
+		}
 		vcpus_pause(machine->vcpus);
 		if (r < 0) {
 			(void)err_sys(err, r, "event loop");

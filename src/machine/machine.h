@@ -58,6 +58,7 @@ struct machine {
 	bool held;			   /* paused before machine_run */
 	bool at_rest;			   /* devices are quiesced */
 	bool incoming;			   /* made to be loaded with a state from elsewhere */
+	_Atomic bool partial;		   /* pages of RAM are on their way; others may look */
 	bool absent;			   /* its images are another machine's */
 	struct machine_throttle *throttle; /* NULL: never asked for (handover.c) */
 	struct machine_observer *observers;
@@ -83,6 +84,10 @@ void machine_tell(struct machine *machine, enum machine_notice notice);
 /* Devices come to rest, and take up work again; nothing when they have (state.c). The vCPUs are parked. */
 void machine_quiesce_devices(struct machine *machine);
 void machine_resume_devices(struct machine *machine);
+
+/* The I/O threads know all of RAM beforehand, where that is wished and may be; or none of it (lifecycle.c).
+ */
+void machine_register_memory(struct machine *machine, bool known);
 
 void machine_throttle_free(struct machine *machine);
 void machine_announce_go(struct machine *machine); /* it runs: begin what had to wait for that */

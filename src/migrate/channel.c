@@ -6,6 +6,8 @@
 #include "zero_copy.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -34,6 +36,20 @@ void canceller_fire(struct canceller *canceller)
 bool canceller_fired(const struct canceller *canceller)
 {
 	return canceller_sleep(canceller, 0) < 0;
+}
+
+void canceller_reset(struct canceller *canceller)
+{
+	uint64_t count;
+	(void)!read(canceller->fd, &count, sizeof(count));
+}
+
+int canceller_wait_other(const struct canceller *canceller, const struct canceller *other)
+{
+	struct pollfd at[2] = {{.fd = canceller->fd, .events = POLLIN}, {.fd = other->fd, .events = POLLIN}};
+	while (poll(at, 2, -1) < 0 && errno == EINTR)
+		continue;
+	return at[0].revents ? -ECANCELED : 0;
 }
 
 int canceller_sleep(const struct canceller *canceller, uint64_t ns)
@@ -144,6 +160,36 @@ int channel_receive(struct channel *channel, void *data, size_t len, struct err 
 		}
 	}
 	return r;
+}
+
+int channel_readable(struct channel *channel, uint32_t timeout_ms, struct err *err)
+{
+	struct pollfd at[2] = {{.fd = channel->fd, .events = POLLIN},
+			       {.fd = channel->canceller->fd, .events = POLLIN}};
+	if (channel->tls && tls_pending(channel->tls))
+		return 1;
+	int r = poll(at, 2, (int)timeout_ms);
+	if (r < 0 && errno != EINTR)
+		return err_sys(err, -errno, "poll");
+	if (r > 0 && at[1].revents)
+		return err_set(err, -ECANCELED, "cancelled");
+	return r > 0 && at[0].revents;
+}
+
+void channel_break(struct channel *channel)
+{
+	if (channel->fd >= 0)
+		(void)shutdown(channel->fd, SHUT_RDWR);
+}
+
+enum { SHORT_BYTES = 128 << 10 };
+
+/* A UNIX socket's buffer is about as short by itself. */
+void channel_keep_short(struct channel *channel)
+{
+	const int bytes = SHORT_BYTES;
+	if (!channel->is_unix)
+		(void)setsockopt(channel->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes));
 }
 
 /* ---- descriptors ---- */

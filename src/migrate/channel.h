@@ -24,6 +24,9 @@ int canceller_init(struct canceller *canceller, struct err *err);
 void canceller_finish(struct canceller *canceller);
 void canceller_fire(struct canceller *canceller);
 bool canceller_fired(const struct canceller *canceller);
+void canceller_reset(struct canceller *canceller); /* as if it had not been fired */
+/* Until `other` fires, 0; -ECANCELED when `canceller` was. */
+int canceller_wait_other(const struct canceller *canceller, const struct canceller *other);
 /* Wait for so long; -ECANCELED when it was fired, at once or meanwhile. */
 int canceller_sleep(const struct canceller *canceller, uint64_t ns);
 
@@ -68,6 +71,13 @@ unsigned listener_port(const struct listener *listener);
  */
 int channel_send(struct channel *channel, const void *data, size_t len, size_t *ret_sent, struct err *err);
 int channel_receive(struct channel *channel, void *data, size_t len, struct err *err);
+
+/* Is there something to receive, or does the connection end, now or within so long? 1, 0, or -errno. */
+int channel_readable(struct channel *channel, uint32_t timeout_ms, struct err *err);
+/* Ends what waits on it, in any thread, with an error; closing is still to be done. */
+void channel_break(struct channel *channel);
+/* What is sent later must not wait behind much that was sent before. */
+void channel_keep_short(struct channel *channel);
 
 /* One descriptor with one byte, over a plain UNIX socket. */
 int channel_send_fd(struct channel *channel, int fd, struct err *err);

@@ -198,3 +198,11 @@ ssize_t tls_receive(struct tls_session *session, void *data, size_t len, short *
 	pthread_mutex_unlock(&session->lock);
 	return r < 0 ? r : (ssize_t)done;
 }
+
+bool tls_pending(struct tls_session *session)
+{
+	pthread_mutex_lock(&session->lock);
+	bool has = SSL_has_pending(session->ssl) == 1;
+	pthread_mutex_unlock(&session->lock);
+	return has;
+}

@@ -27,4 +27,7 @@ void tls_session_destroy(struct tls_session *session); /* NULL is fine */
 ssize_t tls_send(struct tls_session *session, const void *data, size_t len, short *ret_wait, struct err *err);
 ssize_t tls_receive(struct tls_session *session, void *data, size_t len, short *ret_wait, struct err *err);
 
+/* Has something arrived that tls_receive would give at once? */
+bool tls_pending(struct tls_session *session);
+
 #endif

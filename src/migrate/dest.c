@@ -5,6 +5,8 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "dest_channels.h"
+#include "dest_postcopy.h"
+#include "memory/demand.h"
 #include "memory/dirty.h"
 
 #include <errno.h>
@@ -19,6 +21,8 @@ int dest_init(struct dest *dest, const struct uri *uri, const char *tls_creds, s
 			      .err = ERR_INIT,
 			      .link = {.channel = {.fd = -1}},
 			      .state = DST_START};
+	struct err unasked = ERR_INIT;
+	dest->uffd = demand_open(&unasked); /* early: see there */
 	pthread_mutex_init(&dest->lock, NULL);
 	pthread_cond_init(&dest->changed, NULL);
 	int r = canceller_init(&dest->canceller, err);
@@ -30,6 +34,8 @@ int dest_init(struct dest *dest, const struct uri *uri, const char *tls_creds, s
 void dest_finish(struct dest *dest)
 {
 	dest_channels_stop(dest);
+	dest_late_destroy(dest);
+	dest->uffd = close_fd(dest->uffd);
 	link_close(&dest->link);
 	listener_close(&dest->listener);
 	tls_keys_free(dest->keys);
@@ -43,15 +49,26 @@ void dest_finish(struct dest *dest)
 void dest_cancel(struct dest *dest)
 {
 	canceller_fire(&dest->canceller);
+	dest_late_cancel(dest);
 }
 
-static int step(struct dest *dest, enum protocol_what what, unsigned type, struct err *err)
+void dest_tell(struct dest *dest)
 {
-	int r = protocol_step(dest->state, what, type);
+	if (dest->moved)
+		dest->moved(dest);
+}
+
+int dest_step(struct dest *dest, enum protocol_what what, unsigned type, struct err *err)
+{
+	pthread_mutex_lock(&dest->lock);
+	unsigned state = dest->state;
+	int r = protocol_step(state, what, type);
+	if (r >= 0)
+		dest->state = (unsigned)r;
+	pthread_mutex_unlock(&dest->lock);
 	if (r < 0)
 		return err_set(err, r, "%s does not belong into state \"%s\"", wire_name(type),
-			       protocol_states[dest->state].name);
-	dest->state = (unsigned)r;
+			       protocol_states[state].name);
 	return 0;
 }
 
@@ -66,15 +83,30 @@ void dest_refuse(struct dest *dest, const struct err *err)
 
 /* ---- connections ---- */
 
-static int accept_link(struct dest *dest, int timeout_ms, struct link *ret, struct err *err)
+int dest_accept(struct dest *dest, struct listener *listener, const struct canceller *canceller,
+		int timeout_ms, struct link *ret, struct err *err)
 {
 	*ret = (struct link){.channel = {.fd = -1}};
-	int r = listener_accept(&dest->listener, &dest->canceller, timeout_ms, &ret->channel, err);
+	int r = listener_accept(listener, canceller, timeout_ms, &ret->channel, err);
 	if (r < 0)
 		return r;
+	ret->channel.canceller = &dest->canceller;
 	if (dest->timeout_ms)
 		ret->channel.timeout_ms = dest->timeout_ms;
 	return dest->keys ? tls_start(&ret->channel, dest->keys, NULL, err) : 0;
+}
+
+static int accept_link(struct dest *dest, int timeout_ms, struct link *ret, struct err *err)
+{
+	return dest_accept(dest, &dest->listener, &dest->canceller, timeout_ms, ret, err);
+}
+
+/* A limit may have been lifted since. */
+static int have_demand(struct dest *dest, struct err *err)
+{
+	if (dest->uffd < 0)
+		dest->uffd = demand_open(err);
+	return dest->uffd < 0 ? dest->uffd : 0;
 }
 
 /* HELLO, up to the answer. */
@@ -88,16 +120,21 @@ static int greet(struct dest *dest, struct err *err)
 		r = err_set(err, -EPROTO, "version %u of the protocol; this aerie speaks %d to %d",
 			    header.version, WIRE_VERSION_OLDEST, WIRE_VERSION);
 	if (r == 0)
-		r = step(dest, PROTOCOL_GETS, WIRE_HELLO, err);
+		r = dest_step(dest, PROTOCOL_GETS, WIRE_HELLO, err);
 	if (r == 0)
 		r = wire_decode_hello(link->payload, header.length, &dest->hello, err);
 	if (r < 0)
 		return r;
 	link->version = header.version < WIRE_VERSION ? header.version : WIRE_VERSION;
-	dest->flags = dest->hello.flags & (WIRE_F_ZSTD | WIRE_F_LOCAL);
+	dest->flags = dest->hello.flags & (WIRE_F_ZSTD | WIRE_F_LOCAL | WIRE_F_POSTCOPY);
 	if (dest->flags & WIRE_F_LOCAL)
 		dest->flags &= ~(uint32_t)(link->channel.is_unix && !dest->keys ? 0 : WIRE_F_LOCAL);
-	r = step(dest, PROTOCOL_SENDS, WIRE_WELCOME, err);
+	if (dest->flags & WIRE_F_LOCAL)
+		dest->flags &= ~(uint32_t)WIRE_F_POSTCOPY; /* there is nothing to follow */
+	if (dest->flags & WIRE_F_POSTCOPY)
+		r = have_demand(dest, err);
+	if (r == 0)
+		r = dest_step(dest, PROTOCOL_SENDS, WIRE_WELCOME, err);
 	return r < 0 ? r : link_send_number(link, WIRE_WELCOME, dest->flags, err);
 }
 
@@ -150,7 +187,9 @@ int dest_begin(struct dest *dest, struct err *err)
 	if (r == 0)
 		r = link_expect(&dest->link, WIRE_CONFIG, &header, err);
 	if (r == 0)
-		r = step(dest, PROTOCOL_GETS, WIRE_CONFIG, err);
+		r = dest_step(dest, PROTOCOL_GETS, WIRE_CONFIG, err);
+	if (r == 0)
+		dest_tell(dest);
 	if (r == 0) {
 		dest->config = strndup((const char *)dest->link.payload, header.length);
 		dest->config_bytes = header.length;
@@ -182,7 +221,7 @@ static int check_layout(const struct dest *dest, struct err *err)
 
 static int answer(struct dest *dest, unsigned type, struct err *err)
 {
-	int r = step(dest, PROTOCOL_SENDS, type, err);
+	int r = dest_step(dest, PROTOCOL_SENDS, type, err);
 	return r < 0 ? r : link_send_small(&dest->link, type, NULL, 0, NULL, err);
 }
 
@@ -193,7 +232,7 @@ static int answer_disks(struct dest *dest, struct err *err)
 	uint8_t bytes[WIRE_DISKS_BYTES_MAX];
 	int r = dest->guest->ops->disks(dest->guest, &disks, err);
 	if (r == 0)
-		r = step(dest, PROTOCOL_SENDS, WIRE_ACCEPTED, err);
+		r = dest_step(dest, PROTOCOL_SENDS, WIRE_ACCEPTED, err);
 	return r < 0 ? r
 		     : link_send_small(&dest->link, WIRE_ACCEPTED, bytes, wire_encode_disks(bytes, &disks),
 				       NULL, err);
@@ -210,12 +249,14 @@ static int get_ready(struct dest *dest, struct err *err)
 		r = dest_check_local(dest, err);
 	else if (r == 0)
 		r = unstage_create(guest->memory, dest->flags & WIRE_F_ZSTD, &dest->unstage, err);
+	if (r == 0 && (dest->flags & WIRE_F_POSTCOPY))
+		r = dest_late_create(dest, err);
 	if (r == 0)
 		r = answer_disks(dest, err);
 	if (r == 0)
 		r = link_expect(&dest->link, WIRE_REHEARSAL, &header, err);
 	if (r == 0)
-		r = step(dest, PROTOCOL_GETS, WIRE_REHEARSAL, err);
+		r = dest_step(dest, PROTOCOL_GETS, WIRE_REHEARSAL, err);
 	if (r == 0)
 		r = guest->ops->rehearse(guest, dest->link.payload, header.length, err);
 	if (r == 0)
@@ -241,7 +282,7 @@ static int round_done(struct dest *dest, const struct wire_header *header, struc
 	else if (r == 0)
 		r = dest_channels_wait(dest, round, err);
 	if (r == 0)
-		r = step(dest, PROTOCOL_SENDS, WIRE_ROUND_DONE, err);
+		r = dest_step(dest, PROTOCOL_SENDS, WIRE_ROUND_DONE, err);
 	return r < 0 ? r : link_send_number(&dest->link, WIRE_ROUND_DONE, round, err);
 }
 
@@ -252,11 +293,13 @@ static int take_pages(struct dest *dest, struct wire_header *ret, struct err *er
 	do {
 		r = link_receive(&dest->link, ret, err);
 		if (r == 0)
-			r = step(dest, PROTOCOL_GETS, ret->type, err);
+			r = dest_step(dest, PROTOCOL_GETS, ret->type, err);
 		if (r == 0 && ret->type == WIRE_PAGES)
 			r = take_page_message(dest, ret, err);
 		if (r == 0 && (ret->type == WIRE_ROUND || ret->type == WIRE_MEMFD))
 			r = round_done(dest, ret, err);
+		if (r == 0 && ret->type == WIRE_MISSING)
+			r = dest_late_missing(dest, ret->length, err);
 	} while (r == 0 && ret->type != WIRE_STATE);
 	return r;
 }
@@ -269,13 +312,15 @@ static int take_state(struct dest *dest, const struct wire_header *header, bool 
 	const uint8_t *payload = dest->link.payload;
 	uint32_t round = load_le32(payload), flags = load_le32(payload + 4);
 	size_t bytes = header->length - WIRE_STATE_HEADER_BYTES;
-	if (flags & ~(uint32_t)WIRE_STATE_F_RUNNING)
+	if ((flags & ~(uint32_t)WIRE_STATE_F_RUNNING) != (dest_is_late(dest) ? WIRE_STATE_F_POSTCOPY : 0U))
 		return err_set(err, -EPROTO, "STATE with flags %#" PRIx32, flags);
 	*ret_running = flags & WIRE_STATE_F_RUNNING;
 	int r = dest_channels_wait(dest, round, err);
 	if (r == 0)
 		r = dest_try_ram(dest, err);
-	return r < 0 ? r : guest->ops->load(guest, payload + WIRE_STATE_HEADER_BYTES, bytes, err);
+	if (r < 0 || dest_is_late(dest))
+		return r;
+	return guest->ops->load(guest, payload + WIRE_STATE_HEADER_BYTES, bytes, err);
 }
 
 /* After RUN nothing may keep the machine from running; that it does is said if somebody listens. */
@@ -285,7 +330,7 @@ static int take_over(struct dest *dest, bool running, struct err *err)
 	struct err unheard = ERR_INIT;
 	int r = link_expect(&dest->link, WIRE_RUN, &header, err);
 	if (r == 0)
-		r = step(dest, PROTOCOL_GETS, WIRE_RUN, err);
+		r = dest_step(dest, PROTOCOL_GETS, WIRE_RUN, err);
 	if (r == 0)
 		r = dest_keep_ram(dest, err);
 	if (r == 0)
@@ -306,12 +351,17 @@ int dest_run(struct dest *dest, struct err *err)
 		r = take_pages(dest, &header, err);
 	if (r == 0)
 		r = take_state(dest, &header, &running, err);
-	if (r == 0)
-		r = answer(dest, WIRE_READY, err);
-	if (r == 0)
-		r = take_over(dest, running, err);
-	if (r < 0 && dest->state != DST_RUN && dest->state != DST_DONE)
+	if (r == 0 && dest_is_late(dest)) {
+		r = dest_late_run(dest, header.length, running, err);
+	} else {
+		if (r == 0)
+			r = answer(dest, WIRE_READY, err);
+		if (r == 0)
+			r = take_over(dest, running, err);
+	}
+	if (r < 0 && !protocol_states[dest->state].runs)
 		dest_refuse(dest, err);
+	dest_tell(dest);
 	dest_channels_stop(dest);
 	return r;
 }

@@ -9,12 +9,14 @@
 #include "channel_tls.h"
 #include "guest.h"
 #include "link.h"
+#include "migrate/migrate.h"
 #include "protocol.h"
 #include "unstage.h"
 
 #include <pthread.h>
 
 struct dest;
+struct dest_late;
 
 /* A further channel: a thread that puts pages into RAM. */
 struct dest_channel {
@@ -44,8 +46,12 @@ struct dest {
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	struct err err;		/* of a channel; under lock */
-	_Atomic unsigned state; /* enum protocol_state */
+	struct err err;			  /* of a channel; under lock */
+	_Atomic unsigned state;		  /* enum protocol_state */
+	void (*moved)(struct dest *dest); /* the status; on its thread; may be NULL */
+	void *owner;
+	int uffd;		/* of demand_open; -1: not to be had */
+	struct dest_late *late; /* post-copy was agreed upon; else NULL */
 };
 
 /* `tls_creds`: a folder, or NULL. Listens from here on. `uri` outlives the dest. */
@@ -66,7 +72,29 @@ int dest_run(struct dest *dest, struct err *err);
 /* Tells the source that it will not be, for callers that fail between the two. */
 void dest_refuse(struct dest *dest, const struct err *err);
 
-void dest_cancel(struct dest *dest); /* any thread */
+/*
+ * Any thread. Before RUN dest_run fails. In post-copy it returns with the memory partial: nobody may go on
+ * who could touch it, so the process has to end.
+ */
+void dest_cancel(struct dest *dest);
+
+enum migrate_status dest_status(const struct dest *dest); /* any thread */
+/* Any thread: pages that are missing (0 but in post-copy), and those asked for so far. */
+void dest_progress(struct dest *dest, uint64_t *ret_missing, uint64_t *ret_requests);
+/* While paused in post-copy: what ended the connection. */
+void dest_paused_why(struct dest *dest, struct err *ret);
+/* Any thread: while paused in post-copy (-EBUSY otherwise) listen there; takes `text`, from malloc, over when
+ * it succeeds. */
+int dest_recover(struct dest *dest, char *text, struct err *err);
+
+/* ---- for the files of the destination ---- */
+
+/* Ask the table. */
+int dest_step(struct dest *dest, enum protocol_what what, unsigned type, struct err *err);
+void dest_tell(struct dest *dest);
+/* The next connection, shaken hands with. */
+int dest_accept(struct dest *dest, struct listener *listener, const struct canceller *canceller,
+		int timeout_ms, struct link *ret, struct err *err);
 
 /* ---- for handover.c; the last three do nothing when RAM is sent ---- */
 

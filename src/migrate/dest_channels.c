@@ -84,18 +84,30 @@ int dest_channels_wait(struct dest *dest, uint32_t round, struct err *err)
 	return r;
 }
 
+static void finish(struct dest_channel *channel)
+{
+	if (channel->has_thread)
+		pthread_join(channel->thread, NULL);
+	channel->has_thread = false;
+	unstage_destroy(channel->unstage);
+	channel->unstage = NULL;
+	link_close(&channel->link);
+}
+
+void dest_channels_end(struct dest *dest)
+{
+	for (unsigned i = 0; i < dest->channel_count; i++) {
+		channel_break(&dest->channels[i].link.channel);
+		finish(&dest->channels[i]);
+	}
+	dest->channel_count = 0;
+}
+
 void dest_channels_stop(struct dest *dest)
 {
 	if (dest->channel_count)
 		canceller_fire(&dest->canceller);
-	for (unsigned i = 0; i < dest->channel_count; i++) {
-		struct dest_channel *channel = &dest->channels[i];
-		if (channel->has_thread)
-			pthread_join(channel->thread, NULL);
-		channel->has_thread = false;
-		unstage_destroy(channel->unstage);
-		channel->unstage = NULL;
-		link_close(&channel->link);
-	}
+	for (unsigned i = 0; i < dest->channel_count; i++)
+		finish(&dest->channels[i]);
 	dest->channel_count = 0;
 }

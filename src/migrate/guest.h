@@ -41,6 +41,11 @@ struct guest_ops {
 	int (*accept)(struct guest *guest, const char *config, size_t bytes, struct err *err);
 	/* Load a state on trial; afterwards the machine is as before, but for RAM, which is not looked at. */
 	int (*rehearse)(struct guest *guest, const void *state, size_t bytes, struct err *err);
+	/*
+	 * Post-copy: pages of RAM will be missing from now on, until it is called with false. Nobody may have
+	 * them pinned, nor wait for who may touch them.
+	 */
+	int (*partial)(struct guest *guest, bool partial, struct err *err);
 	/* Open the disks and load the state. */
 	int (*load)(struct guest *guest, const void *state, size_t bytes, struct err *err);
 	/* From now on it is ours to run. */

@@ -293,6 +293,19 @@ static int machine_rehearse(struct guest *guest, const void *state, size_t bytes
 	return pass_error(&call, err);
 }
 
+static int run_partial(struct machine *machine, struct guest_call *call)
+{
+	machine_set_partial(machine, call->flag);
+	return 0;
+}
+
+static int machine_lacks_pages(struct guest *guest, bool partial, struct err *err)
+{
+	struct guest_call call = {.run = run_partial, .flag = partial};
+	(void)call_machine(guest, &call);
+	return pass_error(&call, err);
+}
+
 /* Disks first: it is for them that this fails, if at all. */
 static int run_load(struct machine *machine, struct guest_call *call)
 {
@@ -361,6 +374,7 @@ static const struct guest_ops machine_ops = {
 	.throttle = machine_slow_down,
 	.accept = machine_accept,
 	.rehearse = machine_rehearse,
+	.partial = machine_lacks_pages,
 	.load = machine_load_all,
 	.run = machine_run_here,
 };

@@ -21,6 +21,9 @@ struct incoming {
 	pthread_t thread;
 	bool has_thread;
 	struct err err; /* the thread's, until it is joined */
+	void (*changed)(void *owner);
+	void *owner;
+	struct loop_op changed_op; /* posted by the thread */
 };
 
 int incoming_create(const char *uri, const char *tls_creds, struct incoming **ret, struct err *err)
@@ -81,6 +84,52 @@ static void *incoming_thread(void *argument)
 	return NULL;
 }
 
+static void tell_change(struct dest *dest)
+{
+	struct incoming *incoming = dest->owner;
+	loop_post(machine_loop(incoming->machine), &incoming->changed_op);
+}
+
+static void on_change(struct loop_op *op, int res)
+{
+	struct incoming *incoming = container_of(op, struct incoming, changed_op);
+	(void)res;
+	if (incoming->changed)
+		incoming->changed(incoming->owner);
+}
+
+void incoming_watch(struct incoming *incoming, void (*changed)(void *owner), void *owner)
+{
+	incoming->changed = changed;
+	incoming->owner = owner;
+}
+
+void incoming_query(struct incoming *incoming, struct migrate_info *ret)
+{
+	uint64_t missing;
+	*ret = (struct migrate_info){.status = dest_status(&incoming->dest),
+				     .is_incoming = true,
+				     .state = protocol_states[incoming->dest.state].name,
+				     .expected_down_ms = UINT64_MAX,
+				     .err = ERR_INIT};
+	dest_progress(&incoming->dest, &missing, &ret->requests);
+	ret->remaining_bytes = missing * WIRE_PAGE_BYTES;
+	ret->total_bytes = machine_config(incoming->machine)->memory.size_bytes;
+	if (ret->status == MIGRATE_POSTCOPY_PAUSED)
+		dest_paused_why(&incoming->dest, &ret->err);
+}
+
+int incoming_recover(struct incoming *incoming, const char *uri, struct err *err)
+{
+	char *text = strdup(uri);
+	if (!text)
+		return err_sys(err, -ENOMEM, "migration");
+	int r = dest_recover(&incoming->dest, text, err);
+	if (r < 0)
+		free(text);
+	return r;
+}
+
 static void on_notice(struct machine_observer *observer, enum machine_notice notice)
 {
 	struct incoming *incoming = container_of(observer, struct incoming, observer);
@@ -90,12 +139,16 @@ static void on_notice(struct machine_observer *observer, enum machine_notice not
 	dest_cancel(&incoming->dest);
 	pthread_join(incoming->thread, NULL);
 	incoming->has_thread = false;
+	(void)loop_release(machine_loop(incoming->machine), &incoming->changed_op);
 }
 
 int incoming_start(struct incoming *incoming, struct machine *machine, struct err *err)
 {
 	incoming->machine = machine;
 	incoming->observer.notice = on_notice;
+	incoming->changed_op.done = on_change;
+	incoming->dest.owner = incoming;
+	incoming->dest.moved = tell_change;
 	guest_machine_init(&incoming->guest, machine);
 	machine_observe(machine, &incoming->observer);
 	int r = -pthread_create(&incoming->thread, NULL, incoming_thread, incoming);

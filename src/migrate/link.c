@@ -2,6 +2,7 @@
 #include "link.h"
 
 #include "base/bytes.h"
+#include "base/cleanup.h"
 #include "base/crc32c.h"
 
 #include <assert.h>
@@ -45,6 +46,29 @@ int link_send_number(struct link *link, unsigned type, uint32_t number, struct e
 	uint8_t bytes[4];
 	store_le32(bytes, number);
 	return link_send_small(link, type, bytes, sizeof(bytes), NULL, err);
+}
+
+static bool any_set(const uint64_t *bitmap, size_t first, size_t words)
+{
+	for (size_t i = 0; i < words; i++)
+		if (bitmap[first + i])
+			return true;
+	return false;
+}
+
+int link_send_missing(struct link *link, const uint64_t *bitmap, size_t words, struct err *err)
+{
+	_cleanup_free_ uint8_t *message =
+		malloc(WIRE_HEADER_BYTES + WIRE_MISSING_HEADER_BYTES + 8 * WIRE_MISSING_WORDS_MAX);
+	int r = message ? 0 : err_sys(err, -ENOMEM, "MISSING");
+	for (size_t first = 0, count; r == 0 && first < words; first += count) {
+		count = words - first < WIRE_MISSING_WORDS_MAX ? words - first : WIRE_MISSING_WORDS_MAX;
+		if (first && !any_set(bitmap, first, count))
+			continue;
+		size_t len = wire_encode_missing(message + WIRE_HEADER_BYTES, bitmap, first, count);
+		r = link_send(link, WIRE_MISSING, message, len, NULL, err);
+	}
+	return r;
 }
 
 /* A peer that claims a large message has us allocate as its bytes come, not before. */

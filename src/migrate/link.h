@@ -26,6 +26,9 @@ int link_send_small(struct link *link, unsigned type, const void *payload, size_
 int link_send_number(struct link *link, unsigned type, uint32_t number, struct err *err);
 enum { LINK_SMALL_MAX = WIRE_REASON_MAX };
 
+/* MISSING, as many as it takes for `words` of a bitmap, and one at least. */
+int link_send_missing(struct link *link, const uint64_t *bitmap, size_t words, struct err *err);
+
 /*
  * The next message; its payload is link->payload, header->length bytes. REFUSED is an error that has the
  * other side's reason, -EREMOTEIO.

@@ -156,6 +156,33 @@ int migrate_start(struct migrate *migrate, const char *uri, struct err *err)
 	return 0;
 }
 
+int migrate_start_postcopy(struct migrate *migrate, struct err *err)
+{
+	if (!migrate->has_thread || atomic_load(&migrate->finished))
+		return err_set(err, -EBUSY, "no migration is under way");
+	return source_start_postcopy(&migrate->source, err);
+}
+
+int migrate_resume(struct migrate *migrate, const char *uri, struct err *err)
+{
+	struct uri parsed;
+	if (!migrate->has_thread || atomic_load(&migrate->finished))
+		return err_set(err, -EBUSY, "no migration is under way");
+	char *text = strdup(uri);
+	if (!text)
+		return err_sys(err, -ENOMEM, "migration");
+	int r = uri_parse(text, &parsed, err);
+	if (r == 0)
+		r = source_resume(&migrate->source, &parsed, err);
+	if (r < 0) {
+		free(text);
+		return r;
+	}
+	free(migrate->uri_text); /* what it connected to before */
+	migrate->uri_text = text;
+	return 0;
+}
+
 int migrate_cancel(struct migrate *migrate, struct err *err)
 {
 	return migrate->has_thread && !atomic_load(&migrate->finished) ? source_cancel(&migrate->source, err)
@@ -191,6 +218,10 @@ int migrate_resume_here(struct migrate *migrate, struct err *err)
 {
 	struct migrate_info info;
 	migrate_query(migrate, &info);
+	if (info.in_doubt && migrate->has_thread && source_leave_doubt(&migrate->source, err) < 0)
+		return err->code;
+	if (info.in_doubt)
+		join(migrate);
 	if (migrate->has_thread || !info.in_doubt || machine_status(migrate->machine) != MACHINE_POSTMIGRATE)
 		return err_set(err, -EINVAL, "there is no doubt where the machine is");
 	int r = machine_acquire(migrate->machine, err); /* a disk in use there says that it does run there */

@@ -25,17 +25,20 @@ int source_init(struct source *source, struct guest *guest, const struct uri *ur
 				  .params = *params,
 				  .state = SRC_START,
 				  .link = {.channel = {.fd = -1}},
-				  .canceller = {.fd = -1}};
+				  .canceller = {.fd = -1},
+				  .wake = {.fd = -1}};
 	pthread_mutex_init(&source->lock, NULL);
 	source->info = (struct migrate_info){
 		.status = MIGRATE_SETUP, .expected_down_ms = UINT64_MAX, .err = ERR_INIT};
 	source->info.total_bytes = dirty_page_count(guest->memory) * (uint64_t)DIRTY_PAGE_BYTES;
 	source->started_ns = loop_now_ns();
-	return canceller_init(&source->canceller, err);
+	int r = canceller_init(&source->canceller, err);
+	return r < 0 ? r : canceller_init(&source->wake, err);
 }
 
 void source_finish(struct source *source)
 {
+	canceller_finish(&source->wake);
 	canceller_finish(&source->canceller);
 	pthread_mutex_destroy(&source->lock);
 }
@@ -91,7 +94,8 @@ void source_info(struct source *source, struct migrate_info *ret)
 	pthread_mutex_lock(&source->lock);
 	*ret = source->info;
 	ret->state = protocol_states[source->state].name;
-	ret->in_doubt = source->state == SRC_DOUBT;
+	ret->in_doubt = source->state == SRC_DOUBT || source->state == SRC_LATE_DOUBT ||
+			source->state == SRC_DOUBT_RESUME;
 	ret->total_ms =
 		((source->ended_ns ? source->ended_ns : loop_now_ns()) - source->started_ns) / NSEC_PER_MSEC;
 	if (source->cancel_asked && source->info.status < MIGRATE_CANCELLING)
@@ -109,7 +113,7 @@ void source_adjust(struct source *source, const struct migrate_params *params)
 
 /* ---- connecting ---- */
 
-static int open_link(struct source *source, struct link *link, struct err *err)
+int source_open_link(struct source *source, struct link *link, struct err *err)
 {
 	const char *host = source->params.tls_hostname;
 	int r = channel_connect(source->uri, &source->canceller, &link->channel, err);
@@ -149,7 +153,7 @@ static int open_workers(struct source *source, struct err *err)
 		link->version = source->link.version;
 		memcpy(payload, source->id, WIRE_ID_BYTES);
 		store_le32(payload + WIRE_ID_BYTES, opened + 1);
-		r = open_link(source, link, err);
+		r = source_open_link(source, link, err);
 		if (r == 0)
 			r = link_send_small(link, WIRE_CHANNEL, payload, sizeof(payload), NULL, err);
 	}
@@ -163,7 +167,7 @@ static int open_workers(struct source *source, struct err *err)
 
 /* ---- before the guest stops ---- */
 
-static int get(struct source *source, unsigned type, struct wire_header *ret, struct err *err)
+int source_get(struct source *source, unsigned type, struct wire_header *ret, struct err *err)
 {
 	int r = link_expect(&source->link, type, ret, err);
 	return r < 0 ? r : source_step(source, PROTOCOL_GETS, type, err);
@@ -177,7 +181,9 @@ static int greet(struct source *source, struct err *err)
 	struct wire_header header;
 	const struct guest_region *regions;
 	size_t count = guest_memory_regions(source->guest->memory, &regions);
-	hello.flags = local ? WIRE_F_LOCAL : source->params.zstd_level ? WIRE_F_ZSTD : 0;
+	hello.flags = local ? WIRE_F_LOCAL
+			    : (source->params.zstd_level ? WIRE_F_ZSTD : 0U) |
+				      (source->params.postcopy ? WIRE_F_POSTCOPY : 0U);
 	hello.ram_bytes = source->info.total_bytes;
 	hello.high_gpa = count > 1 ? regions[1].gpa : 0;
 	if (getrandom(source->id, sizeof(source->id), 0) != (ssize_t)sizeof(source->id))
@@ -188,7 +194,7 @@ static int greet(struct source *source, struct err *err)
 	if (r == 0)
 		r = link_send_small(&source->link, WIRE_HELLO, bytes, sizeof(bytes), NULL, err);
 	if (r == 0)
-		r = get(source, WIRE_WELCOME, &header, err);
+		r = source_get(source, WIRE_WELCOME, &header, err);
 	if (r == 0)
 		r = wire_decode_number(source->link.payload, header.length, &source->flags, err);
 	if (r < 0)
@@ -200,10 +206,13 @@ static int greet(struct source *source, struct err *err)
 			       header.version, WIRE_VERSION_OLDEST, WIRE_VERSION);
 	if (source->flags & ~hello.flags)
 		return err_set(err, -EPROTO, "WELCOME with flags %#x that were not offered", source->flags);
-	if (hello.flags & ~source->flags)
+	if (hello.flags & ~source->flags & WIRE_F_ZSTD)
 		return err_set(err, -ENOTSUP,
+			       "the other side cannot unpack zstd; set multifd-compression to none");
+	if (hello.flags & ~source->flags)
+		return err_set(err, -ENOTSUP, "%s",
 			       local ? "the other side does not take RAM over; set mode to normal"
-				     : "the other side cannot unpack zstd; set multifd-compression to none");
+				     : "the other side cannot do post-copy; set postcopy-ram to false");
 	source->link.version = header.version;
 	return 0;
 }
@@ -257,14 +266,14 @@ static int check_destination(struct source *source, struct err *err)
 		return err_set(err, -E2BIG, "a configuration of %zu bytes", strlen(config));
 	int r = send_blob(source, WIRE_CONFIG, NULL, 0, config, strlen(config), err);
 	if (r == 0)
-		r = get(source, WIRE_ACCEPTED, &header, err);
+		r = source_get(source, WIRE_ACCEPTED, &header, err);
 	if (r == 0)
 		r = check_disks(source, header.length, err);
 	if (r == 0)
 		r = guest->ops->peek(guest, &state, &bytes, err);
 	if (r == 0)
 		r = send_blob(source, WIRE_REHEARSAL, NULL, 0, state, bytes, err);
-	return r < 0 ? r : get(source, WIRE_REHEARSED, &header, err);
+	return r < 0 ? r : source_get(source, WIRE_REHEARSED, &header, err);
 }
 
 static int check_sends(const struct source *source, struct err *err)
@@ -288,7 +297,7 @@ static int prepare(struct source *source, struct err *err)
 	if (r == 0)
 		r = load_keys(source, err);
 	if (r == 0)
-		r = open_link(source, &source->link, err);
+		r = source_open_link(source, &source->link, err);
 	if (r == 0 && local)
 		r = source_check_socket(source, err);
 	if (r == 0)
@@ -320,13 +329,19 @@ static int hand_over_state(struct source *source, struct err *err)
 	/* State before the last harvest: reading it may write to RAM (a page of the hypervisor's, a ring). */
 	if (r == 0)
 		r = guest->ops->save(guest, &state, &bytes, err);
+	source->late = source_asked_postcopy(source); /* nobody can ask any more */
 	if (r == 0 && source->params.mode != MIGRATE_MODE_LOCAL)
-		r = source_copy_rest(source, &round, err);
+		r = source->late ? source_tell_missing(source, &round, err)
+				 : source_copy_rest(source, &round, err);
 	store_le32(head, round);
-	store_le32(head + 4, source->was_running ? WIRE_STATE_F_RUNNING : 0);
+	store_le32(head + 4, (source->was_running ? WIRE_STATE_F_RUNNING : 0U) |
+				     (source->late ? WIRE_STATE_F_POSTCOPY : 0U));
 	if (r == 0)
 		r = send_blob(source, WIRE_STATE, head, sizeof(head), state, bytes, err);
-	return r < 0 ? r : get(source, WIRE_READY, &header, err);
+	if (r < 0)
+		return r;
+	return source->late ? source_serve(source, WIRE_READY, err)
+			    : source_get(source, WIRE_READY, &header, err);
 }
 
 /*
@@ -346,7 +361,10 @@ static int give_away(struct source *source, struct err *err)
 		(void)source_step(source, PROTOCOL_UNSENT, 0, &ignored);
 		return r;
 	}
-	return r < 0 ? r : get(source, WIRE_RUNNING, &header, err);
+	if (r < 0)
+		return r;
+	return source->late ? source_serve(source, WIRE_RUNNING, err)
+			    : source_get(source, WIRE_RUNNING, &header, err);
 }
 
 /* ---- the end ---- */
@@ -431,19 +449,24 @@ int source_run(struct source *source, struct err *err)
 		r = hand_over_state(source, err);
 	if (r == 0)
 		r = give_away(source, err);
-	if (r < 0) {
+	bool late = source_is_late(source);
+	if (late)
+		r = source_follow(source, r, err);
+	if (r < 0 && !late)
 		fail(source, err);
-	} else {
+	if (r == 0 && !late) {
 		source->ended_ns = loop_now_ns();
 		source->guest->ops->gone(source->guest, false);
 		source_leave_ram(source);
-		close_all(source);
 	}
+	close_all(source);
 	pthread_mutex_lock(&source->lock);
-	if (r < 0)
+	if (r < 0 || late)
 		source->ended_ns = loop_now_ns();
 	source->info.throttle_percent = 0;
-	if (r == 0)
+	if (late)
+		source->info.err = *err;
+	else if (r == 0)
 		source->info.down_ms = (source->ended_ns - source->stopped_ns) / NSEC_PER_MSEC;
 	bool cancelled = source->cancel_asked;
 	pthread_mutex_unlock(&source->lock);

@@ -35,9 +35,17 @@ struct source {
 	unsigned slow_rounds; /* in which more was dirtied than sent */
 	bool was_running, stopped;
 
+	/* Post-copy (source_postcopy.c). */
+	bool late;	    /* it is: chosen when the guest stopped */
+	bool told;	    /* the machine knows that it runs elsewhere */
+	uint64_t left;	    /* bits in the bitmap */
+	uint64_t next_page; /* where pages are pushed from when nobody asks */
+	struct canceller wake;
+
 	pthread_mutex_t lock; /* guards what follows, and who reads it is any thread */
 	enum protocol_state state;
-	bool cancel_asked;
+	bool cancel_asked, postcopy_asked, resume_asked;
+	struct uri resume_uri;
 	uint64_t started_ns, ended_ns;
 	struct migrate_info info;
 };
@@ -57,11 +65,42 @@ int source_cancel(struct source *source, struct err *err);
 void source_info(struct source *source, struct migrate_info *ret);		/* any thread */
 void source_adjust(struct source *source, const struct migrate_params *params); /* any thread */
 
-/* ---- for source_copy.c and handover.c ---- */
+/*
+ * Any thread: the guest shall move now and its other pages follow. -EINVAL: post-copy was not agreed upon;
+ * -EBUSY: not while the migration is in this state.
+ */
+int source_start_postcopy(struct source *source, struct err *err);
+/* Any thread, while it is paused in post-copy: connect there. The URI's text is borrowed until the next one.
+ */
+int source_resume(struct source *source, const struct uri *uri, struct err *err);
+/* Any thread: ends a source in doubt, so that the machine may be set going here. */
+int source_leave_doubt(struct source *source, struct err *err);
+
+/* ---- for the files of the source ---- */
 
 /* Ask the table. -ECANCELED: the operator wants it to end; -EPROTO: not allowed. */
 int source_step(struct source *source, enum protocol_what what, unsigned type, struct err *err);
 void source_set_status(struct source *source, enum migrate_status status);
+
+/* The next message must be of this type. */
+int source_get(struct source *source, unsigned type, struct wire_header *ret, struct err *err);
+int source_open_link(struct source *source, struct link *link, struct err *err);
+void source_report(struct source *source, uint64_t left_pages);
+/* How long to wait until the limit on the bandwidth lets more go. */
+uint64_t source_pace_ns(struct source *source);
+bool source_asked_postcopy(struct source *source);
+
+/* With the guest standing: what the other side lacks, instead of source_copy_rest. */
+int source_tell_missing(struct source *source, uint32_t *ret_round, struct err *err);
+/* Serves pages until this message has come. */
+int source_serve(struct source *source, unsigned type, struct err *err);
+/* In post-copy, RUN has left. */
+bool source_is_late(struct source *source);
+/*
+ * All the rest of it, through as many connections as it takes; `r` and `err`: what became of the first one.
+ * 0, or -ECANCELED when this process ends before.
+ */
+int source_follow(struct source *source, int r, struct err *err);
 
 /* Rounds until what is left fits into the downtime limit. */
 int source_copy(struct source *source, struct err *err);

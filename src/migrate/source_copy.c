@@ -37,8 +37,8 @@ static uint64_t sent_bytes(struct source *source)
 
 /* ---- pacing ---- */
 
-/* Sleeps until what was sent is no more than the limit allows since a while ago. */
-static int pace(struct source *source, struct err *err)
+/* What was sent must be no more than the limit allows since a while ago. */
+uint64_t source_pace_ns(struct source *source)
 {
 	pthread_mutex_lock(&source->lock);
 	uint64_t limit = source->params.max_bandwidth;
@@ -53,16 +53,20 @@ static int pace(struct source *source, struct err *err)
 	uint64_t allowed_ns =
 		(uint64_t)((double)(bytes - source->paced_bytes) / (double)limit * (double)NSEC_PER_SEC);
 	uint64_t passed_ns = now - source->paced_since_ns;
-	if (allowed_ns <= passed_ns)
-		return 0;
-	if (canceller_sleep(&source->canceller, allowed_ns - passed_ns) < 0)
+	return allowed_ns <= passed_ns ? 0 : allowed_ns - passed_ns;
+}
+
+static int pace(struct source *source, struct err *err)
+{
+	uint64_t ns = source_pace_ns(source);
+	if (ns && canceller_sleep(&source->canceller, ns) < 0)
 		return err_set(err, -ECANCELED, "cancelled");
 	return 0;
 }
 
 /* ---- one pass over the bitmap ---- */
 
-static void report(struct source *source, uint64_t left_pages)
+void source_report(struct source *source, uint64_t left_pages)
 {
 	struct stage_counts counts = source->counts, more = {0};
 	if (source->workers)
@@ -93,15 +97,16 @@ static int send_batch(struct source *source, const uint64_t *pages, uint32_t cou
 	return stage_send(source->stage, &source->link, pages, count, &source->counts, err);
 }
 
-/* Takes all pages out of the bitmap. */
+/* Takes all pages out of the bitmap, or, when post-copy is asked for, those that were sent until then. */
 static int send_bitmap(struct source *source, uint64_t left, struct err *err)
 {
 	uint64_t pages[BATCH_PAGES];
 	uint32_t count = 0;
 	size_t words = dirty_bitmap_words(source->guest->memory);
+	bool late = false;
 	int r = 0;
-	for (size_t i = 0; r == 0 && i < words; i++) {
-		while (r == 0 && source->bitmap[i]) {
+	for (size_t i = 0; r == 0 && i < words && !late; i++) {
+		while (r == 0 && source->bitmap[i] && !late) {
 			unsigned bit = (unsigned)__builtin_ctzll(source->bitmap[i]);
 			source->bitmap[i] &= source->bitmap[i] - 1;
 			pages[count++] = i * 64 + bit;
@@ -110,14 +115,15 @@ static int send_bitmap(struct source *source, uint64_t left, struct err *err)
 			r = send_batch(source, pages, count, err);
 			left -= count;
 			count = 0;
-			report(source, left);
-			if (r == 0 && !source->stopped)
+			source_report(source, left);
+			late = !source->stopped && source_asked_postcopy(source);
+			if (r == 0 && !source->stopped && !late)
 				r = pace(source, err);
 		}
 	}
 	if (r == 0 && count)
 		r = send_batch(source, pages, count, err);
-	report(source, 0);
+	source_report(source, left > count ? left - count : 0);
 	return r;
 }
 
@@ -210,6 +216,8 @@ int source_copy(struct source *source, struct err *err)
 		source->round_started_ns = loop_now_ns();
 		source->round_started_bytes = sent_bytes(source);
 		r = send_bitmap(source, left, err);
+		if (source_asked_postcopy(source))
+			break;
 		if (r == 0)
 			r = end_round(source, round, err);
 		if (r == 0)

@@ -74,7 +74,8 @@ static int unpack(struct unstage *unstage, const struct wire_pages *pages, const
 	return 0;
 }
 
-int unstage_pages(struct unstage *unstage, const uint8_t *payload, size_t bytes, struct err *err)
+int unstage_each(struct unstage *unstage, const uint8_t *payload, size_t bytes, unstage_put *put, void *owner,
+		 struct err *err)
 {
 	struct wire_pages pages;
 	int r = wire_decode_pages(payload, bytes, dirty_page_count(unstage->memory), &pages, err);
@@ -83,14 +84,28 @@ int unstage_pages(struct unstage *unstage, const uint8_t *payload, size_t bytes,
 		r = unpack(unstage, &pages, &data, err);
 	for (uint32_t i = 0; r == 0 && i < pages.count; i++) {
 		bool zero;
-		uint8_t *page = dirty_page(unstage->memory, wire_pages_entry(&pages, i, &zero));
-		if (zero) {
-			clear(page);
-			continue;
-		}
-		copy_page(page, data);
-		data += WIRE_PAGE_BYTES;
+		uint64_t page = wire_pages_entry(&pages, i, &zero);
+		r = put(owner, page, zero ? NULL : data, err);
+		data += zero ? 0 : WIRE_PAGE_BYTES;
 	}
+	return r;
+}
+
+static int write_page(void *owner, uint64_t page, const void *content, struct err *err)
+{
+	struct unstage *unstage = owner;
+	uint8_t *at = dirty_page(unstage->memory, page);
+	(void)err;
+	if (content)
+		copy_page(at, content);
+	else
+		clear(at);
+	return 0;
+}
+
+int unstage_pages(struct unstage *unstage, const uint8_t *payload, size_t bytes, struct err *err)
+{
+	int r = unstage_each(unstage, payload, bytes, write_page, unstage, err);
 	_mm_sfence(); /* in memory before anybody is told */
 	return r;
 }

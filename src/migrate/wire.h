@@ -110,8 +110,8 @@ enum wire_type {
 /* Of HELLO and WELCOME. LOCAL: RAM is handed over (MEMFD), not sent. */
 enum { WIRE_F_ZSTD = 1 << 0, WIRE_F_LOCAL = 1 << 1, WIRE_F_POSTCOPY = 1 << 2 };
 
-/* Of STATE. */
-enum { WIRE_STATE_F_RUNNING = 1 << 0, WIRE_STATE_HEADER_BYTES = 8 };
+/* Of STATE. POSTCOPY: after MISSING. */
+enum { WIRE_STATE_F_RUNNING = 1 << 0, WIRE_STATE_F_POSTCOPY = 1 << 1, WIRE_STATE_HEADER_BYTES = 8 };
 
 struct wire_header {
 	uint16_t version;

@@ -13,6 +13,7 @@
 #include "harness.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,6 +23,27 @@
 
 #define WORLD_RAM	 (4 * MIB)
 #define WORLD_LOADED_GPA (WORLD_RAM - 64)
+
+/*
+ * A failed assertion ends the program: in Check's way (CK_FORK=no) the next test would go on where this one's
+ * threads still run on what was its stack.
+ */
+#undef ck_assert_msg
+#undef ck_assert
+#define ck_assert(expr)		 ck_assert_msg(expr, "%s", "")
+#define ck_assert_msg(expr, ...) ((expr) ? (void)0 : world_failed(__FILE__, __LINE__, #expr, __VA_ARGS__))
+
+__attribute__((noreturn, format(printf, 4, 5))) static inline void
+world_failed(const char *file, int line, const char *what, const char *format, ...)
+{
+	va_list list;
+	va_start(list, format);
+	fprintf(stderr, "%s:%d: failed: %s: ", file, line, what);
+	vfprintf(stderr, format, list);
+	fprintf(stderr, "\n");
+	va_end(list);
+	abort();
+}
 
 struct world;
 
@@ -34,6 +56,7 @@ struct machine_rig {
 	_Atomic bool runs, quit, busy; /* busy: its guest may be between two writes */
 	_Atomic unsigned pace_us;      /* of its guest, between writes */
 	_Atomic unsigned throttled;
+	_Atomic bool partial; /* pages of its RAM are missing */
 	bool rehearsed, gone, in_doubt, paused;
 	uint64_t disk_bytes;
 	int refuse_accept, refuse_rehearse, refuse_load; /* -errno to answer with */
@@ -212,6 +235,13 @@ static inline int rig_rehearse(struct guest *guest, const void *state, size_t by
 		       : err_set(err, -EINVAL, "not a state");
 }
 
+static inline int rig_partial(struct guest *guest, bool partial, struct err *err)
+{
+	(void)err;
+	atomic_store(&rig_of(guest)->partial, partial);
+	return 0;
+}
+
 static inline int rig_load(struct guest *guest, const void *state, size_t bytes, struct err *err)
 {
 	struct machine_rig *rig = rig_of(guest);
@@ -245,6 +275,7 @@ static const struct guest_ops rig_ops = {
 	.throttle = rig_throttle,
 	.accept = rig_accept,
 	.rehearse = rig_rehearse,
+	.partial = rig_partial,
 	.load = rig_load,
 	.run = rig_run,
 };
@@ -342,7 +373,7 @@ static inline void move_listen(struct move *move, struct world *world, const cha
 	move->source_err = move->dest_err = ERR_INIT;
 	int r = dest_init(&move->dest, &world->uri, tls, &move->dest_err);
 	ck_assert_msg(r == 0, "%s", move->dest_err.text);
-	move->dest.timeout_ms = 2000;
+	move->dest.timeout_ms = 10000; /* on a busy host a side may be silent for a while */
 	ck_assert_int_eq(pthread_create(&move->dest_thread, NULL, move_dest, move), 0);
 }
 

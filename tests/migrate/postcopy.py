@@ -1,0 +1,98 @@
+"""Post-copy between aerie processes: for `run`, whose tests these are."""
+import os, signal
+
+from __main__ import TIMEOUT, check, until
+from relay import PAGES, RUN, Relay
+
+RESUME = 20
+
+
+def late(test, source, relay=None, uri=None):
+    """Begins, and switches over in the first round, in which most pages are still to come."""
+    source.run("migrate-set-parameters", **{"postcopy-ram": True, "downtime-limit": 1, "max-bandwidth": 1 << 20})
+    source.run("migrate", uri=uri or test.uri)
+    until("active", lambda: source.run("query-migrate")["status"] == "active")
+    source.run("migrate-start-postcopy")
+    source.run("migrate-set-parameters", **{"max-bandwidth": 0})
+    if relay:
+        relay.go.set()
+
+
+def migrates(aerie, status):
+    return until(status, lambda: (info := aerie.run("query-migrate"))["status"] == status and info)
+
+
+def postcopy(test):
+    """With private RAM, shared RAM, and RAM that is there beforehand."""
+    image = os.path.join(test.folder, "disk.img")
+    with open(image, "wb") as file:
+        file.truncate(1 << 20)
+    memories = {"size": "256M"}, {"size": "256M", "shared": True}, {"size": "64M", "prealloc": True}
+    for memory in memories:
+        more = {"memory": memory, "devices": [{"type": "disk", "path": image}, {"type": "rng"}]}
+        source = test.machine(**more)
+        dest = test.listen(test.config(**more))
+        late(test, source)
+        info = migrates(source, "completed")
+        check(migrates(dest, "completed")["ram"]["remaining"] == 0)
+        check(source.status() == "postmigrate" and dest.status() == "running", info)
+        dest.counts()
+        dest.run("stop")
+        dest.run("cont")
+        last = test.listen(test.config(**more)) # it is as whole as any other machine
+        dest.run("migrate-set-parameters", **{"max-bandwidth": 0})
+        test.moved(dest, last)
+        test.sequence(source, dest, last)
+        for machine in (source, dest, last):
+            machine.end()
+
+
+def paused_late(test):
+    """A machine whose pages do not come any more; both sides and the relay to a new connection."""
+    memory = {"size": "256M"}
+    source = test.machine(memory=memory)
+    dest = test.listen(test.config(memory=memory))
+    path = os.path.join(test.folder, "relay")
+    relay = Relay(path, test.uri[5:], hold=True, cut_after=RUN)
+    late(test, source, relay, "unix:" + path)
+    migrates(source, "postcopy-paused")
+    check(migrates(dest, "postcopy-paused")["ram"]["remaining"] > 0)
+    return source, dest, path
+
+
+def postcopy_paused(test):
+    source, dest, path = paused_late(test)
+    check(dest.status() == "running" and source.status() == "postmigrate")
+    for command in "stop", "query-nested", "query-stats":
+        check("error" in dest.ask(command, **({"target": "vm"} if command == "query-stats" else {})), command)
+    check("error" in source.ask("migrate_cancel") and "error" in source.ask("migrate", uri=test.uri))
+    for cut_after in RESUME, PAGES, None:
+        dest.run("migrate-recover", uri=test.uri)
+        relay = Relay(path, test.uri[5:], cut_after=cut_after)
+        source.run("migrate", uri="unix:" + path, resume=True)
+        if cut_after:
+            check(relay.ended.wait(TIMEOUT), "another break")
+            migrates(source, "postcopy-paused")
+            migrates(dest, "postcopy-paused")
+    migrates(source, "completed")
+    migrates(dest, "completed")
+    dest.counts()
+    test.sequence(source, dest)
+
+
+def postcopy_ends(test):
+    """Each side ends while the other needs it, by quit, by a signal and by SIGKILL: at once, and said clearly."""
+    for way in "quit", signal.SIGTERM, signal.SIGKILL:
+        source, dest, _ = paused_late(test)
+        for side, code in (dest, 1), (source, 0):
+            if way == "quit":
+                side.ask("quit")
+            else:
+                side.process.send_signal(way)
+            check(side.process.wait(TIMEOUT) == (-way if way == signal.SIGKILL else code), side.text()[-300:])
+        if way != signal.SIGKILL:
+            check("the guest is lost" in dest.text(), dest.text()[-300:])
+        os.path.exists(test.uri[5:]) and os.unlink(test.uri[5:])
+
+
+TESTS = {"postcopy": postcopy, "postcopy-paused": postcopy_paused, "postcopy-ends": postcopy_ends}
