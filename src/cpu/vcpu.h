@@ -6,6 +6,7 @@
 #include "cpu/features.h"
 #include "cpu/vcpu.h"
 #include "msr_filter.h"
+#include "nested_kept.h"
 #include "vcpu_state.h"
 
 #include <linux/kvm.h>
@@ -26,6 +27,7 @@ struct vcpu {
 	_Atomic pid_t thread_id; /* 0: it does not run yet */
 	bool parked;		 /* under all->lock */
 	struct vcpu_state power_on;
+	struct nested_kept kept;      /* put, and not run since */
 	struct cpuid_table *cpuid;    /* as it was set */
 	struct msr_filter *msrs;      /* borrowed from all */
 	struct log_limit guest_limit; /* for lines that the guest can cause */
@@ -52,6 +54,9 @@ enum exit_verdict {
 	EXIT_RESUME, /* back into KVM_RUN */
 	EXIT_PARK,   /* the guest cannot or must not go on until the machine has acted */
 };
+
+/* Its figures, opened when first asked for. */
+int vcpu_stats(struct vcpu *vcpu, struct kvm_stats **ret, struct err *err);
 
 /* Dispatch vcpu->run->exit_reason. */
 enum exit_verdict vcpu_exit(struct vcpu *vcpu, struct bus *bus, const struct vcpu_events *events);

@@ -69,6 +69,10 @@ static int get_nested(struct vcpu_state *state, const struct vcpu_layout *layout
 {
 	if (!layout->nested_bytes)
 		return 0;
+	if (state->nested_kept) {
+		memcpy(state->nested, state->nested_kept, layout->nested_bytes);
+		return 0;
+	}
 	memset(state->nested, 0, layout->nested_bytes);
 	state->nested->size = layout->nested_bytes; /* in: room; out: what was needed */
 	int r = kvm_call(fd, KVM_GET_NESTED_STATE, state->nested);
@@ -148,9 +152,9 @@ static const struct vcpu_part parts[] = {
 			    "put before nested: the registers loaded are L2's while it runs"},
 	[PART_LAPIC] = {"lapic", get_lapic, put_lapic,
 			"put after sregs (APIC base) and before the TSC-deadline MSR, which arms its timer"},
-	[PART_NESTED] =
-		{"nested", get_nested, put_nested,
-		 "put last: checked against capability MSRs, SREGS and CPUID, and undone by SMM in events"},
+	[PART_NESTED] = {"nested", get_nested, put_nested,
+			 "put last: checked against capability MSRs, SREGS and CPUID, and undone by SMM in "
+			 "events; an enlightened VMCS is not asked for before it has run (nested_kept.h)"},
 	[PART_MSRS] = {"msrs", get_msrs, put_msrs,
 		       "put after the LAPIC: TSC_DEADLINE, its last, arms a timer there"},
 	[PART_MSR_CAPABILITIES] = {"msr-capabilities", NULL, put_msr_capabilities,

@@ -37,7 +37,9 @@ struct vcpu_state {
 	struct kvm_vcpu_events events;
 	struct kvm_xsave *xsave;	 /* layout->xsave_bytes */
 	struct kvm_nested_state *nested; /* layout->nested_bytes, or NULL */
-	struct kvm_msr_entry *msrs;	 /* layout->msr_count */
+	/* To get: what `nested` is, where KVM must not be asked (nested_kept.h); borrowed. NULL: ask. */
+	const struct kvm_nested_state *nested_kept;
+	struct kvm_msr_entry *msrs; /* layout->msr_count */
 };
 
 /* Ask the host, and try which MSRs of its list this first vCPU can read. */

@@ -120,14 +120,18 @@ void vcpus_pause(struct vcpus *vcpus)
 	pthread_mutex_unlock(&vcpus->lock);
 }
 
+int vcpu_stats(struct vcpu *vcpu, struct kvm_stats **ret, struct err *err)
+{
+	int r = vcpu->stats ? 0 : kvm_stats_open(vcpu->fd, &vcpu->stats, err);
+	*ret = vcpu->stats;
+	return r;
+}
+
 int vcpus_stats(struct vcpus *vcpus, uint32_t index, struct kvm_stats **ret, struct err *err)
 {
 	if (index >= vcpus->count)
 		return err_set(err, -ENOENT, "there is no vCPU %u, only %u of them", index, vcpus->count);
-	struct vcpu *vcpu = &vcpus->vcpu[index];
-	int r = vcpu->stats ? 0 : kvm_stats_open(vcpu->fd, &vcpu->stats, err);
-	*ret = vcpu->stats;
-	return r;
+	return vcpu_stats(&vcpus->vcpu[index], ret, err);
 }
 
 void vcpus_log_msrs(struct vcpus *vcpus)
@@ -154,6 +158,7 @@ int vcpus_reset(struct vcpus *vcpus, struct err *err)
 {
 	for (uint32_t i = 0; i < vcpus->count; i++) {
 		struct vcpu *vcpu = &vcpus->vcpu[i];
+		nested_kept_drop(&vcpu->kept);
 		int r = vcpu_state_leave_nested(&vcpu->power_on, &vcpus->layout, vcpu->fd, err);
 		if (r == 0)
 			r = vcpu_state_put(&vcpu->power_on, &vcpus->layout, vcpu->fd, err);
@@ -315,6 +320,7 @@ void vcpus_destroy(struct vcpus *vcpus)
 			(void)munmap(vcpu->run, vcpu->run_bytes);
 		kvm_stats_close(vcpu->stats);
 		(void)close_fd(vcpu->fd);
+		nested_kept_drop(&vcpu->kept);
 		vcpu_state_finish(&vcpu->power_on);
 		free(vcpu->cpuid);
 	}

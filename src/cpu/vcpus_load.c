@@ -244,6 +244,20 @@ int vcpus_state_read(const struct vcpus *vcpus, const struct state_file *file, i
 	return 0;
 }
 
+static int put_state(struct vcpu *vcpu, struct vcpu_saved *saved, struct err *err)
+{
+	const struct vcpu_layout *layout = &vcpu->all->layout;
+	struct kvm_stats *stats = NULL;
+	struct err ignored = ERR_INIT; /* a kernel before 5.14 */
+	nested_kept_drop(&vcpu->kept);
+	int r = vcpu_state_put(&saved->state, layout, vcpu->fd, err);
+	if (r < 0)
+		return r;
+	(void)vcpu_stats(vcpu, &stats, &ignored);
+	r = nested_kept_set(&vcpu->kept, saved->state.nested, layout->nested_bytes, stats);
+	return r < 0 ? err_sys(err, r, VCPU_NESTED) : 0;
+}
+
 int vcpus_state_apply(struct vcpus *vcpus, struct vcpus_state *state, enum vcpus_time time, struct err *err)
 {
 	int r = 0;
@@ -260,7 +274,7 @@ int vcpus_state_apply(struct vcpus *vcpus, struct vcpus_state *state, enum vcpus
 		r = vcpus_tsc_break(vcpus, state, err);
 	vcpus_state_advance(state, time);
 	for (uint32_t i = 0; r == 0 && i < state->count; i++) {
-		r = vcpu_state_put(&state->vcpu[i].state, &vcpus->layout, vcpus->vcpu[i].fd, err);
+		r = put_state(&vcpus->vcpu[i], &state->vcpu[i], err);
 		if (r < 0)
 			(void)err_prepend(err, "vcpu%u", i);
 	}

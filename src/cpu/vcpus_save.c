@@ -62,7 +62,7 @@ static int save_state(const struct vcpu *vcpu, const struct vcpu_state *state, s
 	return save_msrs(state, layout->msr_count, writer, err);
 }
 
-static int save_vcpu(const struct vcpu *vcpu, struct state_writer *writer, struct err *err)
+static int save_vcpu(struct vcpu *vcpu, struct state_writer *writer, struct err *err)
 {
 	struct vcpu_state state;
 	uint32_t khz;
@@ -70,6 +70,7 @@ static int save_vcpu(const struct vcpu *vcpu, struct state_writer *writer, struc
 	int r = vcpu_state_init(&state, &vcpu->all->layout, err);
 	if (r < 0)
 		return r;
+	state.nested_kept = nested_kept_get(&vcpu->kept, vcpu->stats);
 	r = vcpu_state_get(&state, &vcpu->all->layout, vcpu->fd, err);
 	state_begin_numbered(writer, "vcpu", vcpu->index);
 	state_write_u32(writer, VCPU_APIC_ID, vcpu->apic_id);
