@@ -1,0 +1,1 @@
+../migrate/l0.sh

@@ -1,0 +1,1 @@
+../migrate/l1.sh

@@ -1,0 +1,1 @@
+../migrate/l2.sh
