@@ -68,12 +68,11 @@ static int bar_create(struct pci_function *function, unsigned index, struct err 
 	uint64_t limit = spec->is_64bit ? LAYOUT_PCI64_BYTES : LAYOUT_PCI32_LOW_BYTES;
 	if (spec->size < PCI_BAR_BYTES_MIN || (spec->size & (spec->size - 1)) || spec->size > limit ||
 	    (spec->is_64bit && (index + 1 == PCI_BARS || function->spec.bars[index + 1].size)))
-		return err_set(err, -EINVAL, "%s: BAR %u of %#" PRIx64 " bytes cannot be",
-			       function->spec.name, index, spec->size);
+		return err_set(err, -EINVAL, "BAR %u of %#" PRIx64 " bytes cannot be", index, spec->size);
 	struct pci_bar found = {.size = spec->size, .is_64bit = spec->is_64bit};
 	if (!bar_find_home(function, spec, &found.home_gpa))
-		return err_set(err, -ENOSPC, "%s: no address space is left for a BAR of %#" PRIx64 " bytes",
-			       function->spec.name, spec->size);
+		return err_set(err, -ENOSPC, "no address space is left for a BAR of %#" PRIx64 " bytes",
+			       spec->size);
 	const struct bus_range range = {
 		.size = spec->size, .ops = spec->ops, .owner = spec->owner, .name = spec->name};
 	int r = bus_mapping_create(function->pci->bus, BUS_MMIO, &range, &found.mapping, err);

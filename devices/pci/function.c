@@ -93,19 +93,19 @@ static void host_header_create(struct pci_function *function)
 static int slot_find(struct pci_bus *pci, const struct pci_spec *spec, uint32_t *ret_slot, struct err *err)
 {
 	if (spec->slot >= PCI_SLOTS)
-		return err_set(err, -EINVAL, "%s: there is no PCI slot %u, only 1 to %d", spec->name,
-			       spec->slot, PCI_SLOTS - 1);
+		return err_set(err, -EINVAL, "there is no PCI slot %u, only 1 to %d", spec->slot,
+			       PCI_SLOTS - 1);
 	if (spec->slot != 0) {
 		const struct pci_function *other = atomic_load(&pci->slots[spec->slot]);
 		*ret_slot = spec->slot;
-		return other ? err_set(err, -EEXIST, "%s: PCI slot %u is taken by %s", spec->name, spec->slot,
+		return other ? err_set(err, -EEXIST, "PCI slot %u is taken by %s", spec->slot,
 				       other->spec.name)
 			     : 0;
 	}
 	for (*ret_slot = 1; *ret_slot < PCI_SLOTS; ++*ret_slot)
 		if (!atomic_load(&pci->slots[*ret_slot]))
 			return 0;
-	return err_set(err, -ENOSPC, "%s: all %d PCI slots are taken", spec->name, PCI_SLOTS - 1);
+	return err_set(err, -ENOSPC, "all %d PCI slots are taken", PCI_SLOTS - 1);
 }
 
 static int function_build(struct pci_function *function, bool is_host, struct err *err)

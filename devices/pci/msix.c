@@ -260,8 +260,8 @@ int msix_create(struct pci_function *function, struct err *err)
 		return 0;
 	if (spec->msix_vectors > PCI_MSIX_MAX || spec->msix_bar >= PCI_BARS ||
 	    spec->bars[spec->msix_bar].size)
-		return err_set(err, -EINVAL, "%s: %u MSI-X vectors in BAR %u cannot be", spec->name,
-			       spec->msix_vectors, spec->msix_bar);
+		return err_set(err, -EINVAL, "%u MSI-X vectors in BAR %u cannot be", spec->msix_vectors,
+			       spec->msix_bar);
 	spec->bars[spec->msix_bar] = (struct pci_bar_spec){
 		.size = MSIX_BAR_BYTES, .ops = &msix_ops, .owner = function, .name = spec->name};
 

@@ -228,7 +228,7 @@ START_TEST(slots_are_given_once)
 	struct pci_function *others[PCI_SLOTS] = {NULL}, *more = NULL;
 	struct pci_spec spec = {.name = "other", .slot = FUNCTION};
 	ck_assert_int_eq(pci_function_create(bench.pci, &spec, &more, &bench.err), -EEXIST);
-	ck_assert_str_eq(bench.err.text, "other: PCI slot 1 is taken by bench");
+	ck_assert_str_eq(bench.err.text, "PCI slot 1 is taken by bench");
 	bench.err = ERR_INIT;
 	spec.slot = 32;
 	ck_assert_int_eq(pci_function_create(bench.pci, &spec, &more, &bench.err), -EINVAL);
@@ -282,7 +282,7 @@ START_TEST(impossible_functions_are_refused)
 		bench.err = ERR_INIT;
 		ck_assert_int_eq(pci_function_create(bench.pci, &specs[i], &function, &bench.err), -EINVAL);
 		ck_assert_ptr_null(function);
-		ck_assert_int_eq(strncmp(bench.err.text, "bad: ", 5), 0);
+		ck_assert_ptr_nonnull(strstr(bench.err.text, i < 5 ? "BAR " : "MSI-X"));
 		ck_assert_uint_eq(conf_get(&bench, 2, 0, 4), 0xffffffff);
 	}
 	bench_finish(&bench);
