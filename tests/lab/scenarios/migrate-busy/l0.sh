@@ -6,11 +6,12 @@ migration() { aerie ctl control query-migrate --json >ctl.out 2>&1; }
 number() { sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p" ctl.out; }
 
 machine_start l1.json
+await 1 'L1 writes'
 await 1 'COUNT 3 '
 
 # 24 MiB are dirty after every round, and 64 MiB/s carry 19 of them in the 300 ms for which the guest may stand.
 aerie ctl control migrate-set-parameters max-bandwidth=64M downtime-limit=300
-aerie run --incoming unix:moving --control control-new l1.json <input >>console 2>&1 &
+aerie run --incoming unix:moving --control control-new l1.json <input >>console 2>>dest.log &
 dest_pid=$!
 until [ -S control-new ]; do sleep 0.1; done
 aerie ctl control migrate uri=unix:moving
@@ -24,7 +25,7 @@ await $((counted + 2)) COUNT && say "cancelled: it goes on"
 
 aerie ctl control migrate-set-parameters auto-converge=true cpu-throttle-initial=40 cpu-throttle-increment=20
 rm -f control-new moving
-aerie run --incoming unix:moving --control control-new l1.json <input >>console 2>&1 &
+aerie run --incoming unix:moving --control control-new l1.json <input >>console 2>>dest.log &
 dest_pid=$!
 until [ -S control-new ]; do sleep 0.1; done
 aerie ctl control migrate uri=unix:moving
