@@ -16,13 +16,13 @@ under_qemu() { # OPTION...
 }
 
 starts() { # VMM SOCKET [URI]: $pid is its process
-    rm -f "$2"
+    rm -f "$2" moving
     case $1 in
     aerie) under_aerie --control "$2" ${3:+--incoming "$3"} <input >>console 2>>vmm.log & ;;
     QEMU) under_qemu -qmp "unix:$2,server=on,wait=off" ${3:+-incoming "$3"} <input >>console 2>>vmm.log & ;;
     esac
     pid=$!
-    until [ -S "$2" ]; do
+    until [ -S "$2" ] && [ -S "${3:+moving}" -o -z "$3" ]; do
         kill -0 $pid || { say "case failed: $1: $(tail -1 vmm.log)" && return 1; }
         sleep 0.1
     done
