@@ -64,9 +64,11 @@ void dest_late_destroy(struct dest *dest)
 	struct dest_late *late = dest->late;
 	if (!late)
 		return;
-	dest->late = NULL;
-	stop_faults(late);
+	stop_faults(late); /* a thread that has only just begun still looks for it in dest */
 	join_receiver(late);
+	pthread_mutex_lock(&dest->lock);
+	dest->late = NULL;
+	pthread_mutex_unlock(&dest->lock);
 	demand_destroy(late->demand);
 	listener_close(&late->listener);
 	free(late->listener_text);

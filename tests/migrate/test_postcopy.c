@@ -2,59 +2,9 @@
  * Post-copy: the guest runs on the other side while its pages follow. A guest that writes as fast as it can
  * arrives; the connection breaks at every message and at random bytes, and it goes on over another one.
  */
-#include "proxy.h"
+#include "late.h"
 
-#include "../../src/migrate/dest_postcopy.h"
-
-static struct migrate_params late_params(void)
-{
-	struct migrate_params params = migrate_params_default;
-	params.postcopy = true;
-	params.max_bandwidth = 4 << 20; /* slower than the guest writes, so that it never gets done without */
-	params.downtime_limit_ms = 1;
-	return params;
-}
-
-/* Begins and switches over after the first pages. */
-static void start_late(struct move *move, const struct uri *uri, const struct migrate_params *params)
-{
-	struct migrate_info info;
-	struct err err = ERR_INIT;
-	atomic_store(&move->world->source.pace_us, 20);
-	atomic_store(&move->world->dest.pace_us, 20);
-	move_start(move, uri, params);
-	do {
-		(void)usleep(1000);
-		source_info(&move->source, &info);
-	} while (info.status != MIGRATE_ACTIVE || info.sent_bytes == 0);
-	int r = source_start_postcopy(&move->source, &err);
-	ck_assert_msg(r == 0, "%s", err.text);
-}
-
-static enum protocol_state source_state(struct move *move)
-{
-	pthread_mutex_lock(&move->source.lock);
-	enum protocol_state state = move->source.state;
-	pthread_mutex_unlock(&move->source.lock);
-	return state;
-}
-
-static void check_arrived(struct move *move)
-{
-	struct world *world = move->world;
-	move_wait(move);
-	ck_assert_msg(move->source_result == 0, "%s", move->source_err.text);
-	ck_assert_msg(move->dest_result == 0, "%s", move->dest_err.text);
-	ck_assert(atomic_load(&world->dest.runs) && world->source.gone);
-	ck_assert(!atomic_load(&world->dest.partial));
-	uint64_t *sequence = guest_memory_at(world->dest.memory, 0, 8), before = *sequence;
-	while (__atomic_load_n(sequence, __ATOMIC_RELAXED) < before + 1000) /* it does run */
-		(void)usleep(1000);
-	move_judge(move);
-	ck_assert_int_eq(move->info.status, MIGRATE_COMPLETED);
-	ck_assert_int_eq(move->source.state, SRC_DONE);
-	ck_assert_int_eq(move->dest.state, DST_DONE);
-}
+#include "../../src/migrate/wire.h"
 
 static void check_late(const struct migrate_params *params, bool shared)
 {
@@ -157,48 +107,6 @@ START_TEST(a_load_that_fails_gives_the_guest_back)
 END_TEST
 
 /* ---- a connection that breaks ---- */
-
-/* What has become of it, when nothing moves any more. */
-enum outcome { ARRIVED, BACK, PAUSED, NOBODY };
-
-static enum outcome wait_outcome(struct move *move)
-{
-	for (;;) {
-		enum protocol_state source = source_state(move), dest = move->dest.state;
-		if (source == SRC_DONE && dest == DST_DONE)
-			return ARRIVED;
-		if (source == SRC_BACK)
-			return BACK;
-		if (source == SRC_LATE_DOUBT && dest == DST_OVER)
-			return NOBODY;
-		if (dest == DST_DONE && source == SRC_PAUSED)
-			return ARRIVED; /* and nobody has told the source */
-		if (dest == DST_PAUSED && (source == SRC_PAUSED || source == SRC_LATE_DOUBT))
-			return PAUSED;
-		(void)usleep(1000);
-	}
-}
-
-/* Both sides listen and connect anew, with `fault` between them. */
-static void recover(struct move *move, struct proxy *proxy, const struct fault *fault)
-{
-	struct err err = ERR_INIT;
-	int r = dest_recover(&move->dest, strdup(move->world->uri_text), &err);
-	ck_assert_msg(r == 0, "%s", err.text);
-	proxy_start(proxy, move->world, fault);
-	r = source_resume(&move->source, &proxy->uri, &err);
-	ck_assert_msg(r == 0, "%s", err.text);
-	pthread_join(proxy->thread, NULL); /* it ends with the connection */
-	proxy->joined = true;
-}
-
-static void end_all(struct move *move)
-{
-	canceller_fire(&move->source.canceller);
-	if (move->dest.state != DST_DONE)
-		dest_cancel(&move->dest);
-	move_wait(move);
-}
 
 /* The guest runs there and has all its pages, in whichever way the source ended. */
 static void check_there(struct move *move)
@@ -376,7 +284,43 @@ START_TEST(ended_while_paused)
 }
 END_TEST
 
-TEST_MAIN("postcopy", a_guest_that_never_rests_arrives, packed_and_over_several_channels,
-	  a_paused_guest_stays_paused, only_while_pages_are_copied_and_if_agreed_upon,
-	  a_load_that_fails_gives_the_guest_back, cut_at_every_message, cut_while_it_recovers, cut_anywhere,
-	  strangers_are_sent_away, ended_while_paused)
+/* Messages of a hostile side. */
+START_TEST(what_is_wrong_in_a_message_is_found)
+{
+	enum { PAGES = 100 };
+	uint64_t bitmap[3] = {0}, pages[WIRE_REQUEST_MAX];
+	uint8_t bytes[WIRE_MISSING_HEADER_BYTES + 8 * 3] = {0};
+	uint32_t count;
+	struct err err = ERR_INIT;
+	const uint64_t good[2] = {5, UINT64_C(1) << 35};
+	ck_assert_uint_eq(wire_encode_missing(bytes, good, 0, 2), 24);
+	ck_assert_int_eq(wire_decode_missing(bytes, 24, PAGES, bitmap, &err), 0);
+	ck_assert(bitmap[0] == 5 && bitmap[1] == good[1] && bitmap[2] == 0);
+	bytes[8 + 8 + 4] = 1 << 4; /* page 100 */
+	ck_assert_int_eq(wire_decode_missing(bytes, 24, PAGES, bitmap, &err), -EPROTO);
+	ck_assert_int_eq(wire_decode_missing(bytes, 32, PAGES, bitmap, &err), -EPROTO);
+	ck_assert_int_eq(wire_decode_missing(bytes, 23, PAGES, bitmap, &err), -EPROTO);
+	ck_assert_int_eq(wire_decode_missing(bytes, 8, PAGES, bitmap, &err), -EPROTO);
+	static const uint64_t firsts[] = {1, 63, 128, UINT64_MAX - 63, UINT64_C(1) << 63};
+	for (size_t i = 0; i < ARRAY_LEN(firsts); i++) {
+		memset(bytes, 0, sizeof(bytes));
+		memcpy(bytes, &firsts[i], 8);
+		ck_assert_int_eq(wire_decode_missing(bytes, 16, PAGES, bitmap, &err), -EPROTO);
+	}
+	ck_assert(bitmap[0] == 5 && bitmap[1] == good[1] && bitmap[2] == 0);
+	memset(bytes, 0, sizeof(bytes));
+	bytes[8] = 99;
+	ck_assert_int_eq(wire_decode_request(bytes, 16, PAGES, pages, &count, &err), 0);
+	ck_assert(count == 2 && pages[0] == 0 && pages[1] == 99);
+	bytes[8] = 100;
+	ck_assert_int_eq(wire_decode_request(bytes, 16, PAGES, pages, &count, &err), -EPROTO);
+	ck_assert_int_eq(wire_decode_request(bytes, 12, PAGES, pages, &count, &err), -EPROTO);
+	ck_assert_int_eq(wire_decode_request(bytes, 0, PAGES, pages, &count, &err), -EPROTO);
+}
+END_TEST
+
+TEST_MAIN("postcopy", what_is_wrong_in_a_message_is_found, a_guest_that_never_rests_arrives,
+	  packed_and_over_several_channels, a_paused_guest_stays_paused,
+	  only_while_pages_are_copied_and_if_agreed_upon, a_load_that_fails_gives_the_guest_back,
+	  cut_at_every_message, cut_while_it_recovers, cut_anywhere, strangers_are_sent_away,
+	  ended_while_paused)
