@@ -267,6 +267,8 @@ void machine_register_memory(struct machine *machine, bool known)
 	unsigned count = (unsigned)guest_memory_regions(machine->memory, &regions);
 	bool fits = machine->config->memory.prealloc && count <= ARRAY_LEN(iov) &&
 		    !guest_memory_is_file(machine->memory);
+	if (machine->absent && machine->config->memory.shared)
+		fits = false; /* its RAM may be handed over by another process: other pages then */
 	for (size_t i = 0; i < machine->config->device_count; i++)
 		fits = fits && machine->config->devices[i].type != DEVICE_BALLOON;
 	for (unsigned i = 0; i < count && fits; i++)
