@@ -29,6 +29,10 @@ int source_check_local(const struct source *source, struct err *err)
 	if (source->params.zero_copy)
 		return err_set(err, -EINVAL,
 			       "mode cpr-transfer: no page is sent; set zero-copy-send to false");
+	if (source->params.postcopy)
+		return err_set(
+			err, -EINVAL,
+			"mode cpr-transfer: post-copy has no pages to bring; set postcopy-ram to false");
 	return handover_check(source->guest->memory, err);
 }
 

@@ -91,10 +91,12 @@ START_TEST(ram_is_handed_over)
 }
 END_TEST
 
-static void check_local_refused(struct world *world, const struct uri *uri, const char *tls, const char *why)
+static void check_local_refused_with(struct world *world, const struct uri *uri, const char *tls,
+				     bool postcopy, const char *why)
 {
 	struct move move = {0};
 	struct migrate_params params = local();
+	params.postcopy = postcopy;
 	snprintf(params.tls_creds, sizeof(params.tls_creds), "%s", tls ? tls : "");
 	move_listen(&move, world, NULL);
 	move_start(&move, uri ? uri : &world->uri, &params);
@@ -105,6 +107,11 @@ static void check_local_refused(struct world *world, const struct uri *uri, cons
 	ck_assert_str_eq(move.source_err.text, why);
 	ck_assert(!move.source.stopped && atomic_load(&world->source.runs));
 	source_finish(&move.source);
+}
+
+static void check_local_refused(struct world *world, const struct uri *uri, const char *tls, const char *why)
+{
+	check_local_refused_with(world, uri, tls, false, why);
 }
 
 START_TEST(a_hand_over_that_cannot_be_is_refused)
@@ -129,6 +136,9 @@ START_TEST(a_hand_over_that_cannot_be_is_refused)
 	check_local_refused(&world, &uri, NULL, why);
 	close(tcp);
 	check_local_refused(&world, NULL, "/etc", "mode cpr-transfer: not with TLS; set tls-creds to \"\"");
+	check_local_refused_with(
+		&world, NULL, NULL, true,
+		"mode cpr-transfer: post-copy has no pages to bring; set postcopy-ram to false");
 	world_halt(&world.source);
 	world_finish(&world);
 }
