@@ -177,6 +177,8 @@ static int net_activate(void *device, uint64_t features)
 		net_queue_start(net, i);
 	if (r < 0)
 		net->active = false;
+	else
+		net_announce_due(net);
 	return r;
 }
 

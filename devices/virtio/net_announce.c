@@ -60,18 +60,24 @@ struct net_packet *net_rarp_take(struct net *net)
 	return &rarp->packet;
 }
 
+void net_announce_due(struct net *net)
+{
+	if (net->rarp.due && (net->features & NET_F_GUEST_ANNOUNCE)) {
+		net->guest.announce = true;
+		net_tell_status(net);
+	}
+}
+
+/* A machine that has just been set going may be here before its devices: net_activate sees what is due. */
 static int announce_here(void *arg)
 {
 	struct net *net = arg;
+	net->rarp.due = true;
 	if (!net->active)
 		return -EOPNOTSUPP;
-	net->rarp.due = true;
+	net_announce_due(net);
 	net_tx_run(&net->tx[0]);
-	if (!(net->features & NET_F_GUEST_ANNOUNCE))
-		return -EOPNOTSUPP;
-	net->guest.announce = true;
-	net_tell_status(net);
-	return 0;
+	return net->features & NET_F_GUEST_ANNOUNCE ? 0 : -EOPNOTSUPP;
 }
 
 int net_announce(struct device *device)

@@ -437,6 +437,13 @@ static void fail(struct source *source, const struct err *err)
 	}
 }
 
+static void note_end(struct source *source)
+{
+	pthread_mutex_lock(&source->lock);
+	source->ended_ns = loop_now_ns();
+	pthread_mutex_unlock(&source->lock);
+}
+
 int source_run(struct source *source, struct err *err)
 {
 	int r = prepare(source, err);
@@ -455,14 +462,14 @@ int source_run(struct source *source, struct err *err)
 	if (r < 0 && !late)
 		fail(source, err);
 	if (r == 0 && !late) {
-		source->ended_ns = loop_now_ns();
+		note_end(source);
 		source->guest->ops->gone(source->guest, false);
 		source_leave_ram(source);
 	}
 	close_all(source);
-	pthread_mutex_lock(&source->lock);
 	if (r < 0 || late)
-		source->ended_ns = loop_now_ns();
+		note_end(source);
+	pthread_mutex_lock(&source->lock);
 	source->info.throttle_percent = 0;
 	if (late)
 		source->info.err = *err;

@@ -80,6 +80,30 @@ START_TEST(nothing_goes_without_a_driver_or_a_link)
 }
 END_TEST
 
+/* A device that has been set going a moment ago may not be there yet: then it is told as soon as it is. */
+START_TEST(at_rest_it_waits)
+{
+	set_up(NET_F_CTRL_VQ | NET_F_STATUS | NET_F_GUEST_ANNOUNCE);
+	net_class.quiesce(rig.b.device);
+	ck_assert_int_eq(net_announce(rig.b.device), -EOPNOTSUPP);
+	ck_assert(!nic_has_received(&rig.a, RIG_RX));
+	unsigned before = driver_config_interrupts(&rig.b.driver);
+	net_class.resume(rig.b.device);
+	ck_assert_uint_eq(nic_receive(&rig.a, RIG_RX), 60);
+	ck_assert_int_eq(driver_wait_config_interrupt(&rig.b.driver, before), 0);
+	ck_assert_uint_eq(nic_status(&rig.b), NET_S_LINK_UP | NET_S_ANNOUNCE);
+	ck_assert_int_eq(nic_command(&rig.b, RIG_CONTROL, 3, 0, NULL, 0), 0);
+	/* Once. */
+	net_class.quiesce(rig.b.device);
+	net_class.resume(rig.b.device);
+	uint8_t frame[100];
+	nic_send(&rig.b, frame, make_frame(frame, sizeof(frame), 1));
+	ck_assert_uint_eq(nic_receive(&rig.a, RIG_RX), 100);
+	ck_assert_uint_eq(nic_status(&rig.b), NET_S_LINK_UP);
+	rig_finish(&rig);
+}
+END_TEST
+
 /* The guest sends all it can meanwhile, pauses and resets come in between: each frame of the guest's arrives
  * once, in order, and so do ours, between them. */
 START_TEST(it_goes_between_the_guests_frames)
@@ -121,4 +145,4 @@ END_TEST
 
 TEST_MAIN("net-announce", the_frame_is_rarp_with_the_guests_address,
 	  a_driver_that_cannot_announce_has_the_frame, nothing_goes_without_a_driver_or_a_link,
-	  it_goes_between_the_guests_frames)
+	  at_rest_it_waits, it_goes_between_the_guests_frames)

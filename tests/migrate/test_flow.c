@@ -1,8 +1,6 @@
 /* Migrations from one process' left hand to its right: what arrives, and what is refused. */
 #include "world.h"
 
-#include "memory/handover.h"
-
 static struct migrate_params fast(void)
 {
 	struct migrate_params params = migrate_params_default;

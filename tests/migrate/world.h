@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/layout.h"
 #include "harness.h"
+#include "memory/handover.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -398,6 +399,10 @@ static inline void move_judge(struct move *move)
 	struct world *world = move->world;
 	bool at_source = atomic_load(&world->source.runs), at_dest = atomic_load(&world->dest.runs);
 	ck_assert_msg(at_source + at_dest <= 1, "both run");
+	/* RAM that was given away, or may have been, is out of the source's reach; else it has kept it. */
+	bool given = move->source.state == SRC_DONE || move->source.state == SRC_DOUBT;
+	ck_assert_int_eq(handover_left(world->source.memory),
+			 given && move->source.params.mode == MIGRATE_MODE_LOCAL);
 	if (at_dest) {
 		world_halt(&world->dest);
 		world_check_ram(&world->dest);
