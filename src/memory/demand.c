@@ -142,11 +142,17 @@ int demand_start(struct demand *demand, const uint64_t *missing, struct err *err
 	return r < 0 ? err_sys(err, r, "post-copy: giving outdated pages back") : 0;
 }
 
+/*
+ * Unregistering wakes all who stand, before it takes the registration away: one that touches its page again
+ * in between, which locks only that mapping, would stand for ever. So they are woken once more.
+ */
 void demand_stop(struct demand *demand)
 {
 	struct uffdio_range all = all_of(demand);
-	if (atomic_exchange(&demand->registered, false))
-		(void)ioctl(demand->fd, UFFDIO_UNREGISTER, &all); /* wakes all who stand */
+	if (!atomic_exchange(&demand->registered, false))
+		return;
+	(void)ioctl(demand->fd, UFFDIO_UNREGISTER, &all);
+	(void)ioctl(demand->fd, UFFDIO_WAKE, &all);
 }
 
 int demand_fd(const struct demand *demand)
