@@ -44,10 +44,10 @@ void canceller_reset(struct canceller *canceller)
 	(void)!read(canceller->fd, &count, sizeof(count));
 }
 
-int canceller_wait_other(const struct canceller *canceller, const struct canceller *other)
+int canceller_wait_other(const struct canceller *canceller, const struct canceller *other, int timeout_ms)
 {
 	struct pollfd at[2] = {{.fd = canceller->fd, .events = POLLIN}, {.fd = other->fd, .events = POLLIN}};
-	while (poll(at, 2, -1) < 0 && errno == EINTR)
+	while (poll(at, 2, timeout_ms) < 0 && errno == EINTR)
 		continue;
 	return at[0].revents ? -ECANCELED : 0;
 }

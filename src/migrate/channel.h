@@ -25,8 +25,8 @@ void canceller_finish(struct canceller *canceller);
 void canceller_fire(struct canceller *canceller);
 bool canceller_fired(const struct canceller *canceller);
 void canceller_reset(struct canceller *canceller); /* as if it had not been fired */
-/* Until `other` fires, 0; -ECANCELED when `canceller` was. */
-int canceller_wait_other(const struct canceller *canceller, const struct canceller *other);
+/* Until `other` fires or so long has passed (-1: only until it fires), 0; -ECANCELED when `canceller` was. */
+int canceller_wait_other(const struct canceller *canceller, const struct canceller *other, int timeout_ms);
 /* Wait for so long; -ECANCELED when it was fired, at once or meanwhile. */
 int canceller_sleep(const struct canceller *canceller, uint64_t ns);
 

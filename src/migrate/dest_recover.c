@@ -152,7 +152,7 @@ static int wait_for_source(struct dest *dest, struct err *err)
 			return err_set(err, -ECANCELED, "ended in post-copy");
 		struct listener listener = take_listener(late, &listens);
 		if (!listens) {
-			(void)canceller_wait_other(&dest->canceller, &late->wake);
+			(void)canceller_wait_other(&dest->canceller, &late->wake, -1);
 			canceller_reset(&late->wake);
 			continue;
 		}

@@ -36,11 +36,11 @@ struct source {
 	bool was_running, stopped;
 
 	/* Post-copy (source_postcopy.c). */
-	bool late;	    /* it is: chosen when the guest stopped */
-	bool told;	    /* the machine knows that it runs elsewhere */
-	uint64_t left;	    /* bits in the bitmap */
-	uint64_t next_page; /* where pages are pushed from when nobody asks */
-	struct canceller wake;
+	bool late;	       /* it is: chosen when the guest stopped */
+	bool told;	       /* the machine knows that it runs elsewhere */
+	uint64_t left;	       /* bits in the bitmap */
+	uint64_t next_page;    /* where pages are pushed from when nobody asks */
+	struct canceller wake; /* post-copy is asked for; later: resume */
 
 	pthread_mutex_t lock; /* guards what follows, and who reads it is any thread */
 	enum protocol_state state;

@@ -59,7 +59,8 @@ uint64_t source_pace_ns(struct source *source)
 static int pace(struct source *source, struct err *err)
 {
 	uint64_t ns = source_pace_ns(source);
-	if (ns && canceller_sleep(&source->canceller, ns) < 0)
+	int ms = (int)((ns + NSEC_PER_MSEC - 1) / NSEC_PER_MSEC);
+	if (ns && canceller_wait_other(&source->canceller, &source->wake, ms) < 0)
 		return err_set(err, -ECANCELED, "cancelled");
 	return 0;
 }

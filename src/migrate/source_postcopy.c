@@ -28,6 +28,8 @@ int source_start_postcopy(struct source *source, struct err *err)
 		r = err_set(err, -EINVAL, "postcopy-ram was not set when this migration began");
 	else
 		source->postcopy_asked = true;
+	if (r == 0)
+		canceller_fire(&source->wake); /* whatever the bandwidth would have it wait for */
 	pthread_mutex_unlock(&source->lock);
 	return r;
 }
@@ -185,6 +187,7 @@ int source_tell_missing(struct source *source, uint32_t *ret_round, struct err *
 		return err_sys(err, r, "dirty pages");
 	dirty_tracker_destroy(source->tracker);
 	source->tracker = NULL;
+	canceller_reset(&source->wake); /* it is for resuming now */
 	count_left(source);
 	*ret_round = source->info.rounds;
 	r = end_workers(source, *ret_round, err);
@@ -236,7 +239,7 @@ static int wait_for_resume(struct source *source, struct err *err)
 	}
 	source_set_status(source, MIGRATE_POSTCOPY_PAUSED);
 	*err = ERR_INIT;
-	if (canceller_wait_other(&source->canceller, &source->wake) == 0) {
+	if (canceller_wait_other(&source->canceller, &source->wake, -1) == 0) {
 		canceller_reset(&source->wake);
 		return 0;
 	}

@@ -18,13 +18,16 @@ static inline void start_late(struct move *move, const struct uri *uri, const st
 {
 	struct migrate_info info;
 	struct err err = ERR_INIT;
+	struct migrate_params slow = *params;
+	slow.max_bandwidth = 1 << 20; /* it waits for a second after the first pages */
 	atomic_store(&move->world->source.pace_us, 20);
 	atomic_store(&move->world->dest.pace_us, 20);
-	move_start(move, uri, params);
+	move_start(move, uri, &slow);
 	do {
 		(void)usleep(1000);
 		source_info(&move->source, &info);
 	} while (info.status != MIGRATE_ACTIVE || info.sent_bytes == 0);
+	source_adjust(&move->source, params);
 	int r = source_start_postcopy(&move->source, &err);
 	ck_assert_msg(r == 0, "%s", err.text);
 }
