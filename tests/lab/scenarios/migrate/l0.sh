@@ -2,24 +2,19 @@ load_kvm
 hugepages 272
 truncate -s 1M disk.img
 pause=0.02
-
-# Two vCPUs in L1, where the emulator is fast enough for it.
-cpus=1
-[ "$HOST" = svm ] && cpus=2
-
-machine_start l1.json --set cpus.count=$cpus
+machine_start l1.json --set cpus.count="$CPUS"
 await 1 'L1 idles'
-machine_move idle l1.json --set cpus.count=$cpus && say "moved: L1 idle"
+machine_move idle l1.json --set cpus.count="$CPUS" && say "moved: L1 idle"
 echo count >&3
 await 1 'L1 starts: aerie'
 sleep 1
-machine_move starting l1.json --set cpus.count=$cpus && say "moved: L2 being started"
+machine_move starting l1.json --set cpus.count="$CPUS" && say "moved: L2 being started"
 await 1 'COUNT 3 '
 moved=2
 while [ $moved -lt "$TRIPS" ]; do
     counted=$(grep -c COUNT console)
     aerie ctl control query-nested 2>/dev/null | grep -q evmcs && enlightened=yes
-    machine_move "trip $moved" l1.json --set cpus.count=$cpus || break
+    machine_move "trip $moved" l1.json --set cpus.count="$CPUS" || break
     await $((counted + 2)) COUNT || break
     moved=$((moved + 1))
 done
