@@ -1,7 +1,9 @@
 load_kvm
 hugepages 164
 cmdline=$(sed -n 's/.*"cmdline": "\(.*\)".*/\1/p' l1.json)
-migration() { aerie ctl control query-migrate --json >ctl.out 2>&1; }
+# Each life has a socket of its own: QEMU removes the name of its when it ends, whose ever that is by then.
+lives=0
+migration() { aerie ctl $control query-migrate --json >ctl.out 2>&1; }
 number() { sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p" ctl.out; }
 
 under_aerie() { # OPTION...
@@ -33,22 +35,24 @@ moves() { # VMM RATE
     echo "$2" >&3
     await $((said + 1)) "writes $2 MiB/s"
     sleep 1
-    starts "$1" control-new unix:moving || return
-    aerie ctl control migrate-set-parameters max-bandwidth=128M downtime-limit=300 >/dev/null
-    aerie ctl control migrate uri=unix:moving >/dev/null
+    lives=$((lives + 1))
+    starts "$1" control-$lives unix:moving || return
+    aerie ctl $control migrate-set-parameters max-bandwidth=128M downtime-limit=300 >/dev/null
+    aerie ctl $control migrate uri=unix:moving >/dev/null
     until migration && grep -Eq '"(completed|failed|cancelled)"' ctl.out; do sleep 0.1; done
     grep -q '"completed"' ctl.out || say "case failed: $(cat ctl.out)"
     say "moved under $1, $2 MiB/s: $(number transferred) bytes, $(number dirty-sync-count) rounds, $(number downtime) ms down, $(number total-time) ms in all"
-    aerie ctl control quit >/dev/null
+    aerie ctl $control quit >/dev/null
     wait $vmm_pid
     vmm_pid=$pid
-    mv control-new control
+    control=control-$lives
 }
 
 for vmm in aerie QEMU; do
-    rm -f input console control && mkfifo input && : >console
+    rm -f input console && mkfifo input && : >console
     exec 4<>input 3>input 4<&- # for a moment both ends, since each alone waits for the other
-    starts $vmm control || continue
+    control=control-$vmm
+    starts $vmm $control || continue
     vmm_pid=$pid
     await 1 'waits for its orders'
     for rate in 0 8 32 96; do
