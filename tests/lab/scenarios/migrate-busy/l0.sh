@@ -6,8 +6,8 @@ migration() { aerie ctl control query-migrate --json >ctl.out 2>&1; }
 number() { sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p" ctl.out; }
 
 machine_start l1.json
-await 1 'L1 writes'
 await 1 'COUNT 3 '
+sleep 3 # L1 writes by then
 
 # 24 MiB are dirty after every round, and 64 MiB/s carry 19 of them in the 300 ms for which the guest may stand.
 aerie ctl control migrate-set-parameters max-bandwidth=64M downtime-limit=300

@@ -2,8 +2,7 @@ load_modules
 load_kvm
 hugepages 48
 {
-    sleep 2 # L2 comes up meanwhile
-    say "writes 24 MiB again and again, faster than L0 lets it go"
-    exec probe dirty 24 0
+    sleep 2 # L2 comes up meanwhile; from then on no word of L1's own, which would fall into one of L2's
+    exec probe dirty 24 0 # all of it again and again, much faster than L0 lets it go
 } &
 vmm run l2.json
