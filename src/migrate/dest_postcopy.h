@@ -26,6 +26,7 @@ struct dest_late {
 	struct listener listener; /* while paused: for who comes anew */
 	char *listener_text;
 	bool listens;
+	unsigned listener_number; /* how many there were */
 
 	/* One message at a time, and only in a state that allows it; never waited for under lock. */
 	pthread_mutex_t send;

@@ -35,21 +35,31 @@ int dest_recover(struct dest *dest, char *text, struct err *err)
 	late->listener = listener;
 	late->listener_text = text;
 	late->listens = true;
+	late->listener_number++;
 	canceller_fire(&late->wake);
 	pthread_mutex_unlock(&late->lock);
 	return 0;
 }
 
+/* Both steps at once: nobody is to see it wait for a connection that it does not need. */
+static void lose(struct dest *dest, bool is_whole)
+{
+	pthread_mutex_lock(&dest->lock);
+	int state = protocol_step(dest->state, PROTOCOL_LOST, 0);
+	if (state == DST_PAUSED && is_whole)
+		state = protocol_step((unsigned)state, PROTOCOL_WHOLE, 0);
+	if (state >= 0)
+		dest->state = (unsigned)state;
+	pthread_mutex_unlock(&dest->lock);
+}
+
 static void pause_here(struct dest *dest, const struct err *err)
 {
 	struct dest_late *late = dest->late;
-	struct err ignored = ERR_INIT;
 	channel_break(&dest->link.channel); /* so that nobody waits in a send */
 	pthread_mutex_lock(&late->send);
-	(void)dest_step(dest, PROTOCOL_LOST, 0, &ignored);
 	link_close(&dest->link);
-	if (dest->state == DST_PAUSED && dest_late_count(late) == 0)
-		(void)dest_step(dest, PROTOCOL_WHOLE, 0, &ignored);
+	lose(dest, dest_late_count(late) == 0);
 	pthread_mutex_unlock(&late->send);
 	pthread_mutex_lock(&late->lock);
 	late->err = *err;
@@ -122,25 +132,32 @@ static int go_on(struct dest *dest, struct err *err)
 	return r;
 }
 
-static void stop_listening(struct dest_late *late)
+/* Unless another one has taken its place. */
+static void stop_listening(struct dest_late *late, unsigned number)
 {
 	pthread_mutex_lock(&late->lock);
-	listener_close(&late->listener);
-	free(take_ptr(late->listener_text));
-	late->listens = false;
+	if (late->listener_number == number) {
+		listener_close(&late->listener);
+		free(take_ptr(late->listener_text));
+		late->listens = false;
+	}
 	pthread_mutex_unlock(&late->lock);
 }
 
-static struct listener take_listener(struct dest_late *late, bool *ret_listens)
+static struct listener take_listener(struct dest_late *late, bool *ret_listens, unsigned *ret_number)
 {
 	pthread_mutex_lock(&late->lock);
 	struct listener listener = late->listener;
 	*ret_listens = late->listens;
+	*ret_number = late->listener_number;
 	pthread_mutex_unlock(&late->lock);
 	return listener;
 }
 
-/* Until the source is there again; -ECANCELED. */
+/*
+ * Until the source is there again; -ECANCELED. It is listened for until RAM is whole: this connection may
+ * break, too, and whoever recovers may be faster than we are in seeing it.
+ */
 static int wait_for_source(struct dest *dest, struct err *err)
 {
 	struct dest_late *late = dest->late;
@@ -148,9 +165,10 @@ static int wait_for_source(struct dest *dest, struct err *err)
 		struct link link = {.channel = {.fd = -1}};
 		struct err one = ERR_INIT, ignored = ERR_INIT;
 		bool listens;
+		unsigned number;
 		if (canceller_fired(&dest->canceller))
 			return err_set(err, -ECANCELED, "ended in post-copy");
-		struct listener listener = take_listener(late, &listens);
+		struct listener listener = take_listener(late, &listens, &number);
 		if (!listens) {
 			(void)canceller_wait_other(&dest->canceller, &late->wake, -1);
 			canceller_reset(&late->wake);
@@ -159,6 +177,8 @@ static int wait_for_source(struct dest *dest, struct err *err)
 		int r = dest_accept(dest, &listener, &late->wake, -1, &link, &one);
 		if (r == -ECANCELED)
 			canceller_reset(&late->wake);
+		else if (listener.fd < 0) /* it is one connection, and that is gone */
+			stop_listening(late, number);
 		if (r == 0)
 			r = meet_again(dest, &link, &one);
 		else
@@ -167,15 +187,12 @@ static int wait_for_source(struct dest *dest, struct err *err)
 			return dest_step(dest, PROTOCOL_GETS, WIRE_RESUME, &ignored);
 		if (r != -ECANCELED)
 			log_warn("migration: a connection is refused: %s", one.text);
-		if (listener.fd < 0 && r != -ECANCELED) /* it was one connection, and that is gone */
-			stop_listening(late);
 	}
 }
 
 /* From RUNNING on; `err`: why the first connection ended, or 0. */
 int dest_late_follow(struct dest *dest, struct err *err)
 {
-	struct dest_late *late = dest->late;
 	int r = err->code;
 	while (r < 0) {
 		pause_here(dest, err);
@@ -185,7 +202,6 @@ int dest_late_follow(struct dest *dest, struct err *err)
 		r = wait_for_source(dest, err);
 		if (r == -ECANCELED)
 			return r;
-		stop_listening(late);
 		r = go_on(dest, err);
 		if (r == 0)
 			r = dest_late_receive(dest, err);

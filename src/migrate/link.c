@@ -124,6 +124,27 @@ int link_receive(struct link *link, struct wire_header *ret, struct err *err)
 	return ret->type == WIRE_REFUSED ? refused(link, ret->length, err) : 0;
 }
 
+/* So many requests may lie before it; and who closes its receiving side first (dest_postcopy.c) needs a
+ * moment. */
+enum { EXPLAIN_MESSAGES = 64, EXPLAIN_MS = 500 };
+
+void link_explain(struct link *link, struct err *err)
+{
+	struct wire_header header;
+	if (link->channel.fd < 0 || (err->code != -EPIPE && err->code != -ECONNRESET))
+		return;
+	for (int i = 0; i < EXPLAIN_MESSAGES; i++) {
+		struct err why = ERR_INIT;
+		if (channel_readable(&link->channel, EXPLAIN_MS, &why) <= 0)
+			return;
+		int r = link_receive(link, &header, &why);
+		if (r == -EREMOTEIO)
+			*err = why;
+		if (r < 0)
+			return;
+	}
+}
+
 int link_expect(struct link *link, unsigned type, struct wire_header *ret, struct err *err)
 {
 	int r = link_receive(link, ret, err);

@@ -37,6 +37,12 @@ int link_receive(struct link *link, struct wire_header *ret, struct err *err);
 /* ... which must be of this type. */
 int link_expect(struct link *link, unsigned type, struct wire_header *ret, struct err *err);
 
+/*
+ * After an error: who closes a connection says why before it does, and what breaks here may be a send. If
+ * such a reason lies unread, or comes within half a second, it takes the place of what `err` says.
+ */
+void link_explain(struct link *link, struct err *err);
+
 void link_close(struct link *link);
 
 #endif

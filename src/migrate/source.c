@@ -457,6 +457,10 @@ int source_run(struct source *source, struct err *err)
 	if (r == 0)
 		r = give_away(source, err);
 	bool late = source_is_late(source);
+	if (r < 0 && !late) {
+		link_explain(&source->link, err);
+		r = err->code;
+	}
 	if (late)
 		r = source_follow(source, r, err);
 	if (r < 0 && !late)
