@@ -1,6 +1,6 @@
 load_kvm
 hugepages 272
-truncate -s 1M disk.img
+truncate -s 64M disk.img # a block for each step
 pause=0.02
 machine_start l1.json --set cpus.count="$CPUS"
 await 1 'L1 idles'
