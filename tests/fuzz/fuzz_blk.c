@@ -23,7 +23,7 @@ static struct {
 	struct rig rig;
 	bool made;
 	struct disk_config config;
-	char path[64];
+	char path[RIG_PATH_BYTES];
 	int fd;
 	uint8_t disk[DISK_BYTES]; /* as it must be */
 } fuzz;
@@ -44,9 +44,7 @@ static void make_once(void)
 {
 	if (fuzz.made)
 		return;
-	fuzz.fd = memfd_create("disk", MFD_CLOEXEC);
-	FUZZ_CHECK(fuzz.fd >= 0 && ftruncate(fuzz.fd, DISK_BYTES) == 0);
-	(void)snprintf(fuzz.path, sizeof(fuzz.path), "/proc/self/fd/%d", fuzz.fd);
+	fuzz.fd = rig_file(DISK_BYTES, fuzz.path);
 	fuzz.config = (struct disk_config){.path = fuzz.path,
 					   .discard = true,
 					   .serial = "fuzz",

@@ -17,7 +17,7 @@ static struct {
 	struct rig rig;
 	bool made;
 	struct pmem_config config;
-	char path[64];
+	char path[RIG_PATH_BYTES];
 	int fd;
 	uint64_t start; /* gpa */
 	uint8_t *memory;
@@ -33,9 +33,7 @@ static void make_once(void)
 {
 	if (fuzz.made)
 		return;
-	fuzz.fd = memfd_create("pmem", MFD_CLOEXEC);
-	FUZZ_CHECK(fuzz.fd >= 0 && ftruncate(fuzz.fd, FILE_BYTES) == 0);
-	(void)snprintf(fuzz.path, sizeof(fuzz.path), "/proc/self/fd/%d", fuzz.fd);
+	fuzz.fd = rig_file(FILE_BYTES, fuzz.path);
 	fuzz.config.path = fuzz.path;
 	rig_make(&fuzz.rig, &pmem_class, &fuzz.config, VIRTIO_ID_PMEM);
 	fuzz.start = driver_config_get(&fuzz.rig.driver, 0, 8);

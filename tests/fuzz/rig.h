@@ -12,7 +12,11 @@
 #include "fuzz.h"
 #include "host/iothread.h"
 
-enum { RIG_AREA_BYTES = 65536, RIG_PIECES = 4 };
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { RIG_AREA_BYTES = 65536, RIG_PIECES = 4, RIG_PATH_BYTES = 64 };
 
 struct rig {
 	struct world world;
@@ -22,6 +26,15 @@ struct rig {
 	uint64_t read_gpa, write_gpa; /* what the device reads, and writes: RIG_AREA_BYTES each */
 	uint8_t *read, *write;
 };
+
+/* A file in memory, full of zeros, for devices that open one by its path. Close the descriptor at the end. */
+static inline int rig_file(off_t bytes, char path[RIG_PATH_BYTES])
+{
+	int fd = memfd_create("fuzz", MFD_CLOEXEC);
+	FUZZ_CHECK(fd >= 0 && ftruncate(fd, bytes) == 0);
+	(void)snprintf(path, RIG_PATH_BYTES, "/proc/self/fd/%d", fd);
+	return fd;
+}
 
 /* `config` has to stay. The target registers its own function with atexit, which calls rig_unmake. */
 static inline void rig_make(struct rig *rig, const struct device_class *class, const void *config,
