@@ -4,6 +4,7 @@
  *	net.c		the device as the driver configures it: features, config space, life, state
  *	net_queues.c	its queues start and stop, and what the backend says finds its way to them
  *	net_rx.c	packets to the guest
+ *	net_buffers.c	the buffers that the guest has given for them
  *	net_tx.c	packets from the guest
  *	net_rss.c	which queue a packet is for
  *	net_control.c	the control queue
@@ -17,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "devices/net.h"
+#include "net_buffers.h"
 #include "net_mac.h"
 #include "net_rss.h"
 #include "virtio.h"
@@ -53,7 +55,6 @@ enum { NET_PAIRS_MAX = 16, NET_MACS_MAX = 64 };
 enum {
 	NET_RX_BATCH = 32,
 	NET_RX_IOVS = 1024,
-	NET_RX_INLINE_IOVS = 4,
 	NET_TX_BATCH = NET_BATCH_MAX,
 	NET_TX_IOVS = 2 * VIRTQ_SIZE_MAX + 1,
 	NET_PACKET_IOVS_MAX = 1024, /* IOV_MAX */
@@ -99,17 +100,6 @@ struct net_guest {
 
 struct net;
 
-/* A chain of a receive queue, held by us. */
-struct net_buffer {
-	struct virtq_chain chain; /* iov: inline_iov, or memory of its own */
-	struct iovec inline_iov[NET_RX_INLINE_IOVS];
-	struct net_buffer *next;
-};
-
-struct net_buffers {
-	struct net_buffer *first, *last;
-};
-
 /* Where one packet is read to: chains, and behind them spill. */
 struct net_rx_slot {
 	struct net_buffers buffers;
@@ -130,19 +120,16 @@ struct net_rx {
 	unsigned pair;
 	struct virtq *vq; /* NULL: not running */
 	enum net_rx_state state;
-	struct net_buffer *heads;   /* one for each head */
-	struct net_buffers spare;   /* popped, and nothing is in them; the oldest first */
-	uint32_t desc_held;	    /* ring descriptors of all that we hold */
+	struct net_stock stock;
 	struct net_packet *packets; /* NET_RX_BATCH of each of these */
 	struct net_rx_slot *slots;
 	uint8_t *spill;
-	struct iovec *iov;    /* NET_RX_IOVS */
-	struct iovec *popped; /* VIRTQ_SIZE_MAX, for a chain being popped */
-	unsigned count, at;   /* of the batch: packets at and behind `at` are not delivered yet */
-	unsigned batch;	      /* packets to ask for */
-	bool drained;	      /* the batch got fewer than it asked for */
-	bool was_given;	      /* frames that another queue has read, and the driver has not heard of them */
-	unsigned large;	      /* packets until we believe again that they are small */
+	struct iovec *iov;  /* NET_RX_IOVS */
+	unsigned count, at; /* of the batch: packets at and behind `at` are not delivered yet */
+	unsigned batch;	    /* packets to ask for */
+	bool drained;	    /* the batch got fewer than it asked for */
+	bool was_given;	    /* frames that another queue has read, and the driver has not heard of them */
+	unsigned large;	    /* packets until we believe again that they are small */
 	struct ratelimit limit;
 };
 

@@ -1,4 +1,4 @@
-/* Packets to the guest (VIRTIO 1.3, 5.1.6.3, 5.1.6.4); struct net_rx says how. */
+/* Packets to the guest (VIRTIO 1.3, 5.1.6.3, 5.1.6.4); struct net_rx says how, net_buffers.h where to. */
 #include "net.h"
 
 #include <errno.h>
@@ -12,129 +12,6 @@ static unsigned queue_index(const struct net_rx *rx)
 	return 2 * rx->pair;
 }
 
-/* ---- buffers ---- */
-
-static void buffers_add(struct net_buffers *list, struct net_buffer *buffer)
-{
-	buffer->next = NULL;
-	if (list->first)
-		list->last->next = buffer;
-	else
-		list->first = buffer;
-	list->last = buffer;
-}
-
-static struct net_buffer *buffers_take(struct net_buffers *list)
-{
-	struct net_buffer *buffer = list->first;
-	if (buffer)
-		list->first = buffer->next;
-	return buffer;
-}
-
-static bool is_older(const struct net_buffer *a, const struct net_buffer *b)
-{
-	return (int16_t)(a->chain.order - b->chain.order) < 0;
-}
-
-/* Those that were popped first are used first: spare is kept in that order. */
-static void add_spare(struct net_rx *rx, struct net_buffer *buffer)
-{
-	struct net_buffers *spare = &rx->spare;
-	if (!spare->first || is_older(spare->last, buffer)) {
-		buffers_add(spare, buffer);
-		return;
-	}
-	struct net_buffer **at = &spare->first;
-	while (is_older(*at, buffer))
-		at = &(*at)->next;
-	buffer->next = *at;
-	*at = buffer;
-}
-
-static void add_all_spare(struct net_rx *rx, struct net_buffers *from)
-{
-	struct net_buffer *buffer;
-	while ((buffer = buffers_take(from)))
-		add_spare(rx, buffer);
-}
-
-static void forget_buffer(struct net_rx *rx, struct net_buffer *buffer)
-{
-	rx->desc_held -= buffer->chain.desc_count;
-	if (buffer->chain.iov != buffer->inline_iov)
-		free(buffer->chain.iov);
-	buffer->chain.iov = NULL;
-}
-
-/* The chain that was popped gets a place of its own, with those of its buffers that we may write. */
-static struct net_buffer *keep_chain(struct net_rx *rx, const struct virtq_chain *chain)
-{
-	struct net_buffer *buffer = &rx->heads[chain->head];
-	size_t bytes = chain->write_count * sizeof(struct iovec);
-	struct iovec *iov =
-		chain->write_count <= NET_RX_INLINE_IOVS ? buffer->inline_iov : (struct iovec *)malloc(bytes);
-	if (!iov)
-		return NULL;
-	memcpy(iov, chain->iov + chain->read_count, bytes);
-	buffer->chain = *chain;
-	buffer->chain.iov = iov;
-	buffer->chain.read_count = 0;
-	buffer->chain.read_bytes = 0;
-	rx->desc_held += chain->desc_count;
-	return buffer;
-}
-
-/* A chain to write to: one that we have, or the guest's next. NULL: none, or the guest has broken a rule. */
-static struct net_buffer *take_buffer(struct net_rx *rx)
-{
-	struct virtq_chain chain = {.iov = rx->popped, .iov_max = VIRTQ_SIZE_MAX};
-	struct net_buffer *buffer = buffers_take(&rx->spare);
-	if (buffer || rx->net->broken)
-		return buffer;
-	int got = virtq_pop(rx->vq, &chain);
-	if (got == 0)
-		return NULL;
-	if (got > 0 && chain.write_bytes >= NET_HEADER_BYTES && (buffer = keep_chain(rx, &chain)))
-		return buffer;
-	if (got > 0)
-		(void)virtq_push(rx->vq, &chain, 0);
-	net_break(rx->net, got < 0 ? rx->vq->why
-			   : chain.write_bytes < NET_HEADER_BYTES
-				   ? "a receive buffer without room for a header"
-				   : strerror(ENOMEM));
-	return NULL;
-}
-
-/*
- * Back to the guest, unused. What was popped last can be put back as if it had never been; a chain with used
- * ones behind it cannot, and comes back with nothing in it, which drivers count as a runt.
- */
-static void return_spare(struct net_rx *rx)
-{
-	bool returned = true;
-	while (returned && rx->spare.first) {
-		struct net_buffers rest = {NULL, NULL};
-		struct net_buffer *buffer;
-		returned = false;
-		while ((buffer = buffers_take(&rx->spare))) {
-			if (virtq_unpop(rx->vq, &buffer->chain) == 0) {
-				forget_buffer(rx, buffer);
-				returned = true;
-			} else {
-				buffers_add(&rest, buffer);
-			}
-		}
-		rx->spare = rest;
-	}
-	struct net_buffer *buffer;
-	while ((buffer = buffers_take(&rx->spare))) {
-		(void)virtq_push(rx->vq, &buffer->chain, 0);
-		forget_buffer(rx, buffer);
-	}
-	virtio_interrupt(rx->net->base.virtio, queue_index(rx));
-}
-
 /* ---- reading ---- */
 
 static void add_to_slot(struct net_rx_slot *slot, struct net_packet *packet, struct net_buffer *buffer,
@@ -145,7 +22,7 @@ static void add_to_slot(struct net_rx_slot *slot, struct net_packet *packet, str
 		slot->iov_bytes += buffer->chain.iov[i].iov_len;
 	}
 	slot->room += buffer->chain.write_bytes;
-	buffers_add(&slot->buffers, buffer);
+	net_buffers_add(&slot->buffers, buffer);
 }
 
 /* Chains and spill for one packet; false: there is no chain, or no more place. */
@@ -157,13 +34,13 @@ static bool fill_slot(struct net_rx *rx, unsigned index, struct iovec *iov, unsi
 	*slot = (struct net_rx_slot){.room = 0};
 	*packet = (struct net_packet){.iov = iov};
 	while (slot->room < want) {
-		struct net_buffer *buffer = take_buffer(rx);
+		struct net_buffer *buffer = net_stock_take(&rx->stock);
 		if (!buffer)
 			break;
 		unsigned count = buffer->chain.write_count;
 		if (packet->count + count + 1 > iov_left) {
 			if (packet->count || index) { /* first of all the next time */
-				add_spare(rx, buffer);
+				net_stock_put(&rx->stock, buffer);
 				break;
 			}
 			count = iov_left - 1; /* the rest by way of the spill */
@@ -198,7 +75,7 @@ static bool start_reading(struct net_rx *rx)
 
 static void drop(struct net_rx *rx, unsigned index)
 {
-	add_all_spare(rx, &rx->slots[index].buffers);
+	net_stock_put_all(&rx->stock, &rx->slots[index].buffers);
 	rx->slots[index].room = 0;
 }
 
@@ -231,13 +108,13 @@ static enum room make_room(struct net_rx *rx, struct net_rx_slot *slot, size_t b
 		return ROOM_NEVER;
 	rx->large = LARGE_PACKETS;
 	while (slot->room < bytes) {
-		struct net_buffer *buffer = take_buffer(rx);
+		struct net_buffer *buffer = net_stock_take(&rx->stock);
 		if (buffer) {
 			slot->room += buffer->chain.write_bytes;
-			buffers_add(&slot->buffers, buffer);
+			net_buffers_add(&slot->buffers, buffer);
 		} else if (rx->net->broken) {
 			return ROOM_LATER;
-		} else if (rx->desc_held >= rx->vq->setup.size) {
+		} else if (rx->stock.desc_held >= rx->vq->setup.size) {
 			return ROOM_NEVER; /* the guest has no descriptor left to give */
 		} else if (!virtq_enable_doorbell(rx->vq)) {
 			return ROOM_LATER;
@@ -272,15 +149,15 @@ static void finish_header(const struct net *net, struct net_buffers *buffers, ui
 
 /*
  * Behind one that was dropped: into its chain instead, so that what we hold unused is always what was popped
- * last, and can be put back (return_spare).
+ * last, and can be put back (net_stock_return).
  */
 static void close_gap(struct net_rx *rx, struct net_rx_slot *slot, const struct net_packet *packet)
 {
-	struct net_buffer *free_one = rx->spare.first, *taken = slot->buffers.first;
-	if (!free_one || !is_older(free_one, taken) || taken->next ||
+	struct net_buffer *free_one = rx->stock.spare.first, *taken = slot->buffers.first;
+	if (!free_one || !net_buffer_is_older(free_one, taken) || taken->next ||
 	    free_one->chain.write_bytes < packet->bytes || packet->bytes > slot->iov_bytes)
 		return;
-	(void)buffers_take(&rx->spare);
+	(void)net_buffers_take(&rx->stock.spare);
 	size_t left = packet->bytes;
 	for (unsigned i = 0; left; i++) {
 		size_t part = left < packet->iov[i].iov_len ? left : packet->iov[i].iov_len;
@@ -289,8 +166,8 @@ static void close_gap(struct net_rx *rx, struct net_rx_slot *slot, const struct 
 		left -= part;
 	}
 	slot->buffers = (struct net_buffers){NULL, NULL};
-	buffers_add(&slot->buffers, free_one);
-	add_spare(rx, taken);
+	net_buffers_add(&slot->buffers, free_one);
+	net_stock_put(&rx->stock, taken);
 }
 
 /* All of a packet's chains at once; what it does not need stays in the list. */
@@ -309,7 +186,7 @@ static void give(struct net_rx *rx, struct net_buffers *buffers, size_t bytes)
 	finish_header(rx->net, buffers, count);
 	(void)virtq_push_together(rx->vq, used, count); /* a broken queue is seen by whoever pops next */
 	for (; count > 0; count--)
-		forget_buffer(rx, buffers_take(buffers));
+		net_stock_forget(&rx->stock, net_buffers_take(buffers));
 	rx->net->counts.rx_packets++;
 	rx->net->counts.rx_bytes += bytes - NET_HEADER_BYTES;
 }
@@ -347,12 +224,13 @@ static bool hand_over(struct net_rx *to, const struct net_packet *packet)
 	struct net_buffer *buffer;
 	size_t room = 0, at = 0;
 	bool several = to->net->features & NET_F_MRG_RXBUF;
-	while (to->vq && room < packet->bytes && (room == 0 || several) && (buffer = take_buffer(to))) {
+	while (to->vq && room < packet->bytes && (room == 0 || several) &&
+	       (buffer = net_stock_take(&to->stock))) {
 		room += buffer->chain.write_bytes;
-		buffers_add(&buffers, buffer);
+		net_buffers_add(&buffers, buffer);
 	}
 	if (room < packet->bytes) {
-		add_all_spare(to, &buffers);
+		net_stock_put_all(&to->stock, &buffers);
 		return false;
 	}
 	for (unsigned i = 0; i < packet->count && at < packet->bytes; i++) {
@@ -361,7 +239,7 @@ static bool hand_over(struct net_rx *to, const struct net_packet *packet)
 		at += len;
 	}
 	give(to, &buffers, packet->bytes);
-	add_all_spare(to, &buffers);
+	net_stock_put_all(&to->stock, &buffers);
 	to->was_given = true;
 	return true;
 }
@@ -461,23 +339,21 @@ static void limit_ready(void *owner)
 
 static void free_memory(struct net_rx *rx)
 {
-	free(take_ptr(rx->heads));
+	net_stock_finish(&rx->stock);
 	free(take_ptr(rx->packets));
 	free(take_ptr(rx->slots));
 	free(take_ptr(rx->spill));
 	free(take_ptr(rx->iov));
-	free(take_ptr(rx->popped));
 }
 
 int net_rx_start(struct net_rx *rx, struct virtq *vq)
 {
-	rx->heads = calloc(vq->setup.size, sizeof(*rx->heads));
+	int r = net_stock_init(&rx->stock, rx->net, vq);
 	rx->packets = calloc(NET_RX_BATCH, sizeof(*rx->packets));
 	rx->slots = calloc(NET_RX_BATCH, sizeof(*rx->slots));
 	rx->spill = malloc((size_t)NET_RX_BATCH * NET_PACKET_MAX); /* costs nothing until it is used */
 	rx->iov = calloc(NET_RX_IOVS, sizeof(*rx->iov));
-	rx->popped = calloc(VIRTQ_SIZE_MAX, sizeof(*rx->popped));
-	if (!rx->heads || !rx->packets || !rx->slots || !rx->spill || !rx->iov || !rx->popped) {
+	if (r < 0 || !rx->packets || !rx->slots || !rx->spill || !rx->iov) {
 		free_memory(rx);
 		return -ENOMEM;
 	}
@@ -485,7 +361,6 @@ int net_rx_start(struct net_rx *rx, struct virtq *vq)
 		       rx);
 	rx->state = NET_RX_IDLE;
 	rx->count = rx->at = rx->large = 0;
-	rx->desc_held = 0;
 	rx->drained = false;
 	rx->batch = BATCH_FIRST;
 	rx->vq = vq;
@@ -498,8 +373,9 @@ void net_rx_stop(struct net_rx *rx)
 		return;
 	ratelimit_finish(&rx->limit);
 	for (unsigned i = 0; i < rx->count; i++)
-		add_all_spare(rx, &rx->slots[i].buffers);
-	return_spare(rx);
+		net_stock_put_all(&rx->stock, &rx->slots[i].buffers);
+	net_stock_return(&rx->stock);
+	virtio_interrupt(rx->net->base.virtio, queue_index(rx));
 	free_memory(rx);
 	rx->vq = NULL;
 }
