@@ -455,5 +455,5 @@ const struct device_class net_class = {
 	.restore = net_restore,
 	.quiesce = virtio_device_quiesce,
 	.resume = virtio_device_resume,
-	.announce = net_announce_quietly,
+	.announce = net_announce,
 };

@@ -211,8 +211,8 @@ bool net_header_check(struct net_header *header, size_t frame_bytes, uint64_t fe
 
 /* net_announce.c */
 struct net_packet *net_rarp_take(struct net *net); /* NULL: none is due; the queue is not sending */
-void net_announce_due(struct net *net); /* the device goes on: the queue will send, the guest is asked */
-void net_announce_quietly(struct device *device);
+void net_announce_due(struct net *net);	  /* the device goes on: the queue will send, the guest is asked */
+void net_announce(struct device *device); /* struct device_class says what that is */
 
 void net_control_run(struct net *net, struct virtq *vq, unsigned index);
 /* net_filter.c: 5.1.6.5.1, 5.1.6.5.2: does the guest want a frame to this address? */

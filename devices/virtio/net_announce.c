@@ -8,7 +8,6 @@
 
 #include "base/bytes.h"
 
-#include <errno.h>
 #include <string.h>
 
 enum {
@@ -69,33 +68,21 @@ void net_announce_due(struct net *net)
 }
 
 /* A machine that has just been set going may be here before its devices: net_activate sees what is due. */
-static int announce_here(void *arg)
+static void announce_here(struct loop_op *op, int res)
 {
-	struct net *net = arg;
+	struct net *net = container_of(op, struct net, announce_op);
+	(void)res;
 	net->rarp.due = true;
 	if (!net->active)
-		return -EOPNOTSUPP;
+		return;
 	net_announce_due(net);
 	net_tx_run(&net->tx[0]);
-	return net->features & NET_F_GUEST_ANNOUNCE ? 0 : -EOPNOTSUPP;
-}
-
-int net_announce(struct device *device)
-{
-	struct net *net = container_of(device, struct net, base.device);
-	return virtio_call(net->base.virtio, announce_here, net);
-}
-
-static void announce_posted(struct loop_op *op, int res)
-{
-	(void)res;
-	(void)announce_here(container_of(op, struct net, announce_op));
 }
 
 /* Not waited for: the I/O thread may stand before a page that has not come yet (post-copy). */
-void net_announce_quietly(struct device *device)
+void net_announce(struct device *device)
 {
 	struct net *net = container_of(device, struct net, base.device);
-	net->announce_op.done = announce_posted;
+	net->announce_op.done = announce_here;
 	loop_post(virtio_loop(net->base.virtio), &net->announce_op);
 }

@@ -91,7 +91,9 @@ struct device_class {
 	 */
 	int (*release)(struct device *device, struct err *err);
 	int (*acquire)(struct device *device, struct err *err);
-	/* The machine has just come here: tell the host's networks. NULL: there is none. It is not at rest.
+	/*
+	 * The machine has just come here: tell the host's networks. Returns at once; a device that is still
+	 * at rest does it as soon as it goes on. NULL: there is none to tell.
 	 */
 	void (*announce)(struct device *device);
 	void (*power_button)(struct device *device); /* NULL for all but the one that has it; any thread */

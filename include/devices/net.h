@@ -6,14 +6,6 @@
 
 /* `device` is one of net_class. Both wait for its I/O thread: not from there. */
 
-/*
- * Make the machine known to the network, as after a migration to another port of a switch: a frame of ours
- * with its address (reverse ARP), and the guest is asked to do the same for its IP addresses (5.1.6.5.4).
- * -EOPNOTSUPP: its driver did not negotiate that, the frame has gone nevertheless; or the device is at rest,
- * and does it as soon as it goes on; or there is no driver, and nothing happens.
- */
-int net_announce(struct device *device);
-
 /* The cable: true, the default, leaves it to the backend. Without it packets both ways are dropped. */
 void net_set_link(struct device *device, bool up);
 

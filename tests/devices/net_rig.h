@@ -201,6 +201,14 @@ static inline struct net_counts nic_counts(struct nic *nic)
 	return counts;
 }
 
+/* As the machine does it, and no sooner back than it is done: the I/O thread does one thing after the other.
+ */
+static inline void nic_announce(struct nic *nic)
+{
+	net_class.announce(nic->device);
+	(void)nic_counts(nic);
+}
+
 /* A command on the control queue; the answer. */
 static inline int nic_command(struct nic *nic, unsigned queue, uint8_t class, uint8_t number,
 			      const void *data, size_t len)

@@ -31,13 +31,13 @@ START_TEST(the_frame_is_rarp_with_the_guests_address)
 	set_up(NET_F_CTRL_VQ | NET_F_CTRL_MAC_ADDR | NET_F_STATUS | NET_F_GUEST_ANNOUNCE | NET_F_MAC);
 	set_mac();
 	unsigned before = driver_config_interrupts(&rig.b.driver);
-	ck_assert_int_eq(net_announce(rig.b.device), 0);
+	nic_announce(&rig.b);
 	ck_assert_uint_eq(nic_receive(&rig.a, RIG_RX), sizeof(golden));
 	ck_assert_mem_eq(rig.a.frame, golden, sizeof(golden));
 	/* And the guest is asked for the rest. */
 	ck_assert_int_eq(driver_wait_config_interrupt(&rig.b.driver, before), 0);
 	ck_assert_uint_eq(nic_status(&rig.b), NET_S_LINK_UP | NET_S_ANNOUNCE);
-	ck_assert_int_eq(net_announce(rig.b.device), 0);
+	nic_announce(&rig.b);
 	ck_assert_uint_eq(nic_receive(&rig.a, RIG_RX), sizeof(golden));
 	ck_assert_int_eq(nic_command(&rig.b, RIG_CONTROL, 3, 0, NULL, 0), 0);
 	ck_assert_uint_eq(nic_status(&rig.b), NET_S_LINK_UP);
@@ -50,7 +50,7 @@ END_TEST
 START_TEST(a_driver_that_cannot_announce_has_the_frame)
 {
 	set_up(0);
-	ck_assert_int_eq(net_announce(rig.b.device), -EOPNOTSUPP);
+	nic_announce(&rig.b);
 	ck_assert_uint_eq(nic_receive(&rig.a, RIG_RX), sizeof(golden));
 	ck_assert_mem_eq(rig.a.frame, golden, 6);
 	ck_assert_uint_eq(rig.a.frame[12] << 8 | rig.a.frame[13], 0x8035);
@@ -64,10 +64,10 @@ START_TEST(nothing_goes_without_a_driver_or_a_link)
 	rig_init(&rig);
 	nic_start(&rig.a, 0);
 	nic_post(&rig.a, RIG_RX, 8, 2048);
-	ck_assert_int_eq(net_announce(rig.b.device), -EOPNOTSUPP);
+	nic_announce(&rig.b);
 	nic_start(&rig.b, 0);
 	net_set_link(rig.b.device, false);
-	ck_assert_int_eq(net_announce(rig.b.device), -EOPNOTSUPP);
+	nic_announce(&rig.b);
 	rig_sleep_ms(30);
 	ck_assert(!nic_has_received(&rig.a, RIG_RX));
 	/* With the cable back in it goes before what the guest sends. */
@@ -85,7 +85,7 @@ START_TEST(at_rest_it_waits)
 {
 	set_up(NET_F_CTRL_VQ | NET_F_STATUS | NET_F_GUEST_ANNOUNCE);
 	net_class.quiesce(rig.b.device);
-	ck_assert_int_eq(net_announce(rig.b.device), -EOPNOTSUPP);
+	nic_announce(&rig.b);
 	ck_assert(!nic_has_received(&rig.a, RIG_RX));
 	unsigned before = driver_config_interrupts(&rig.b.driver);
 	net_class.resume(rig.b.device);
@@ -119,7 +119,7 @@ START_TEST(it_goes_between_the_guests_frames)
 			uint8_t frame[200];
 			size_t len = make_frame(frame, 200, i);
 			ck_assert_int_ge(nic_submit(&rig.b, RIG_TX, &(struct net_header){0}, frame, len), 0);
-			(void)net_announce(rig.b.device);
+			nic_announce(&rig.b);
 			if (i % 16 == 5) {
 				net_class.quiesce(rig.b.device);
 				net_class.resume(rig.b.device);

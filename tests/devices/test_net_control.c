@@ -247,17 +247,21 @@ END_TEST
 START_TEST(the_guest_is_asked_to_announce_itself)
 {
 	rig_init(&rig);
-	ck_assert_int_eq(net_announce(rig.b.device), -EOPNOTSUPP);
-	start(NET_F_STATUS | NET_F_CTRL_VQ);
-	ck_assert_int_eq(net_announce(rig.b.device), -EOPNOTSUPP);
+	nic_announce(&rig.b); /* there is no driver */
+	ck_assert_uint_eq(nic_status(&rig.b), NET_S_LINK_UP);
+	start(NET_F_STATUS | NET_F_CTRL_VQ); /* and here none that could */
+	ck_assert_uint_eq(nic_status(&rig.b), NET_S_LINK_UP);
+	nic_announce(&rig.b);
+	ck_assert_uint_eq(nic_status(&rig.b), NET_S_LINK_UP);
 	start(control);
 	unsigned before = driver_config_interrupts(&rig.b.driver);
-	ck_assert_int_eq(net_announce(rig.b.device), 0);
+	nic_announce(&rig.b);
 	ck_assert_int_eq(driver_wait_config_interrupt(&rig.b.driver, before), 0);
 	ck_assert_uint_eq(nic_status(&rig.b), NET_S_LINK_UP | NET_S_ANNOUNCE);
 	ck_assert_int_eq(command(CLASS_ANNOUNCE, 0, NULL, 0), 0);
 	ck_assert_uint_eq(nic_status(&rig.b), NET_S_LINK_UP);
-	ck_assert_int_eq(net_announce(rig.b.device), 0);
+	nic_announce(&rig.b);
+	ck_assert_uint_eq(nic_status(&rig.b), NET_S_LINK_UP | NET_S_ANNOUNCE);
 	ck_assert_int_eq(driver_reset(&rig.b.driver), 0);
 	ck_assert_uint_eq(nic_status(&rig.b), NET_S_LINK_UP);
 	rig_finish(&rig);
@@ -284,7 +288,7 @@ START_TEST(a_restored_device_goes_on_where_the_saved_one_was)
 		ck_assert_int_eq(command(CLASS_MAC, 1, own, 6), 0);
 		mode(0, 0);
 		ck_assert(comes(own) && !comes(other));
-		ck_assert_int_eq(net_announce(rig.b.device), 0);
+		nic_announce(&rig.b);
 		_cleanup_free_ void *regs = save(&rig.b);
 		net_class.reset(rig.b.device);
 		ck_assert_int_eq(net_class.restore(rig.b.device, regs, &err), 0);
