@@ -1,5 +1,5 @@
 /* qcow2: chains of images: which are refused, how they are locked, and growing. */
-#include "qcow2_rig.h"
+#include "qcow2_files.h"
 
 static struct loop *new_loop(void)
 {
