@@ -104,26 +104,55 @@ crash_and_restore() { # WHAT OPTION...
     rm -rf "save-$((saves - 1))" # its successor's memory is the one that is mapped now
 }
 
-# The machine of machine_start moves into a new aerie, the old one is ended. What both say is in ./console.
-machine_move() { # WHAT CONFIG OPTION...
-    what=$1
-    shift
+# Who waits for the machine of machine_start: $new_pid, behind ./control-new. It speaks to the same ./console.
+destination() { # CONFIG OPTION...
     rm -f control-new moving
     aerie run --incoming unix:moving --control control-new "$@" <input >>console &
     new_pid=$!
     until [ -S control-new ]; do
-        kill -0 "$new_pid" 2>/dev/null || { say "moving failed ($what): nobody to take it" && return 1; }
+        kill -0 "$new_pid" 2>/dev/null || return 1
         sleep 0.1
     done
+}
+
+# How its migration stands, in ./ctl.out; whether that is its end; and a number that stands there.
+progress() { aerie ctl control query-migrate --json >ctl.out 2>&1; }
+progress_ended() { progress && grep -Eq '"(completed|failed|cancelled|postcopy-paused)"' ctl.out; }
+number() { sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p" ctl.out; }
+
+# The machine is over there: the old aerie is ended, and the new one is the machine's.
+follow() {
+    aerie ctl control quit >/dev/null
+    wait "$vmm_pid"
+    vmm_pid=$new_pid
+    mv control-new control
+}
+
+# All of that.
+machine_move() { # WHAT CONFIG OPTION...
+    what=$1
+    shift
+    destination "$@" || { say "moving failed ($what): nobody to take it" && return 1; }
     aerie ctl control migrate uri=unix:moving >ctl.out 2>&1 || { say "moving failed ($what): $(tail -1 ctl.out)" && return 1; }
-    until aerie ctl control query-migrate --json >ctl.out 2>&1 && grep -Eq '"(completed|failed|cancelled)"' ctl.out; do
+    until progress_ended; do
         kill -0 "$vmm_pid" 2>/dev/null || { say "moving failed ($what): the machine has ended" && return 1; }
         sleep 0.1
     done
     grep -q '"completed"' ctl.out || { say "moving failed ($what): $(cat ctl.out)" && return 1; }
-    aerie ctl control quit >/dev/null
-    wait "$vmm_pid"
-    say "$what: downtime $(sed -n 's/.*"downtime": *\([0-9]*\).*/\1/p' ctl.out) ms, $(sed -n 's/.*"transferred": *\([0-9]*\).*/\1/p' ctl.out) bytes"
-    vmm_pid=$new_pid
-    mv control-new control
+    follow
+    say "$what: downtime $(number downtime) ms, $(number transferred) bytes"
+}
+
+# Where an L2 counts (guest/count.c): it goes on, and what it has said and written is whole to LAST.
+counts_on() { await $(($(grep -c COUNT console) + 2)) COUNT; }
+
+counted_whole() { # DISK LAST
+    say "$(count check "$2" <console)"
+    say "$(count check-disk "$1" "$2")"
+}
+
+stop_counting() { # DISK
+    echo stop >&3
+    vmm_wait
+    counted_whole "$1" "$(sed -n 's/.*COUNT \([0-9]*\) .*/\1/p' console | tail -1)"
 }

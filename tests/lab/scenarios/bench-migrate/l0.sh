@@ -4,7 +4,6 @@ cmdline=$(sed -n 's/.*"cmdline": "\(.*\)".*/\1/p' l1.json)
 # Each life has a socket of its own: QEMU removes the name of its when it ends, whose ever that is by then.
 lives=0
 migration() { aerie ctl $control query-migrate --json >ctl.out 2>&1; }
-number() { sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p" ctl.out; }
 
 under_aerie() { # OPTION...
     exec aerie run "$@" l1.json

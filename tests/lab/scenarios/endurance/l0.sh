@@ -15,8 +15,4 @@ while [ $survived -lt "$CYCLES" ]; do
     [ $((survived % 10)) = 0 ] && say "survived $survived cycles, $in_l2 of them with L2 running"
 done
 [ $survived = "$CYCLES" ] && say "survived all cycles, $in_l2 of them with L2 running"
-echo stop >&3
-vmm_wait
-last=$(sed -n 's/.*COUNT \([0-9]*\) .*/\1/p' console | tail -1)
-say "$(count check "$last" <console)"
-say "$(count check-disk disk.img "$last")"
+stop_counting disk.img

@@ -25,5 +25,4 @@ done
 say "handed over $moved times"
 [ $moved = "$TRIPS" ] && say "handed over: all trips"
 vmm_wait
-say "$(count check "$STEPS" <console)"
-say "$(count check-disk disk.img "$STEPS")"
+counted_whole disk.img "$STEPS"

@@ -214,8 +214,4 @@ directly "no certificate" "" --incoming-tls theirs
 grep -q '"MIGRATION"' events || say "case failed: no events: $(head -1 events)"
 say "refusals: $refused of 8, the machine stopped $(grep -c '"STOP"' events) times"
 
-echo stop >&3
-vmm_wait
-last=$(sed -n 's/.*COUNT \([0-9]*\) .*/\1/p' console | tail -1)
-say "$(count check "$last" <console)"
-say "$(count check-disk $disk "$last")"
+stop_counting $disk

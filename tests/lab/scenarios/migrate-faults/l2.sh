@@ -1,2 +1,1 @@
-load_modules
-count run /dev/vda 30000 4 # until it is told to stop
+../migrate-busy/l2.sh

@@ -21,5 +21,4 @@ done
 say "moved $moved times, enlightened: ${enlightened:-no}"
 [ $moved = "$TRIPS" ] && say "moved: all trips"
 vmm_wait
-say "$(count check "$STEPS" <console)"
-say "$(count check-disk disk.img "$STEPS")"
+counted_whole disk.img "$STEPS"

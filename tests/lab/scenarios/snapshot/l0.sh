@@ -53,8 +53,4 @@ say "met L2 running: ${met_l2:-no}, L1 handling an exit: ${met_l1:-no}"
 say "enlightened: ${enlightened:-no}"
 [ -n "$met_text" ] && say "L2's RIP $met_text is in its kernel's text" && head -n $([ "$HOST" = vmx ] && echo 8 || echo 200) view.text | sed 's/^/| /' # a line takes Bochs 2 s
 
-echo stop >&3
-vmm_wait
-last=$(sed -n 's/.*COUNT \([0-9]*\) .*/\1/p' console | tail -1)
-say "$(count check "$last" <console)"
-say "$(count check-disk disk.img "$last")"
+stop_counting disk.img
