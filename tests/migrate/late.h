@@ -2,6 +2,7 @@
 #ifndef AERIE_TESTS_MIGRATE_LATE_H
 #define AERIE_TESTS_MIGRATE_LATE_H
 
+#include "move.h"
 #include "proxy.h"
 
 static inline struct migrate_params late_params(void)
@@ -13,20 +14,17 @@ static inline struct migrate_params late_params(void)
 	return params;
 }
 
-/* Begins and switches over after the first pages. */
-static inline void start_late(struct move *move, const struct uri *uri, const struct migrate_params *params)
+/* Begins as move_begin does, and switches over after the first pages. */
+static inline void start_late(struct move *move, struct world *world, const struct uri *uri,
+			      const struct migrate_params *params)
 {
-	struct migrate_info info;
 	struct err err = ERR_INIT;
 	struct migrate_params slow = *params;
 	slow.max_bandwidth = 1 << 20; /* it waits for a second after the first pages */
-	atomic_store(&move->world->source.pace_us, 20);
-	atomic_store(&move->world->dest.pace_us, 20);
-	move_start(move, uri, &slow);
-	do {
-		(void)usleep(1000);
-		source_info(&move->source, &info);
-	} while (info.status != MIGRATE_ACTIVE || info.sent_bytes == 0);
+	atomic_store(&world->source.pace_us, 20);
+	atomic_store(&world->dest.pace_us, 20);
+	move_begin(move, world, uri, &slow);
+	move_wait_first_pages(move);
 	source_adjust(&move->source, params);
 	int r = source_start_postcopy(&move->source, &err);
 	ck_assert_msg(r == 0, "%s", err.text);
@@ -44,8 +42,7 @@ static inline void check_arrived(struct move *move)
 {
 	struct world *world = move->world;
 	move_wait(move);
-	ck_assert_msg(move->source_result == 0, "%s", move->source_err.text);
-	ck_assert_msg(move->dest_result == 0, "%s", move->dest_err.text);
+	move_check_done(move);
 	ck_assert(atomic_load(&world->dest.runs) && world->source.gone);
 	ck_assert(!atomic_load(&world->dest.partial));
 	uint64_t *sequence = guest_memory_at(world->dest.memory, 0, 8), before = *sequence;

@@ -2,6 +2,7 @@
  * The connection breaks, or a byte of it changes: at each message of the protocol, in its header, its payload
  * and after it, and at random places. Afterwards exactly one side runs, or none if RUN was lost.
  */
+#include "move.h"
 #include "proxy.h"
 
 /* Where the machine is afterwards. */
@@ -11,13 +12,12 @@ static enum where move_with(const struct fault *fault, enum migrate_mode mode, b
 {
 	struct world world;
 	struct proxy proxy;
-	struct move move = {0};
+	struct move move;
 	struct migrate_params params = migrate_params_default;
 	params.mode = mode;
 	world_init_ram(&world, mode == MIGRATE_MODE_LOCAL);
-	move_listen(&move, &world, NULL);
 	proxy_start(&proxy, &world, fault);
-	move_start(&move, &proxy.uri, &params);
+	move_begin(&move, &world, &proxy.uri, &params);
 	pthread_join(move.source_thread, NULL);
 	struct timespec soon;
 	(void)clock_gettime(CLOCK_REALTIME, &soon);

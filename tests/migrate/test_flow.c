@@ -1,5 +1,5 @@
 /* Migrations from one process' left hand to its right: what arrives, and what is refused. */
-#include "world.h"
+#include "move.h"
 
 static struct migrate_params fast(void)
 {
@@ -11,13 +11,10 @@ static struct migrate_params fast(void)
 static void check_moves(const struct migrate_params *params)
 {
 	struct world world;
-	struct move move = {0};
+	struct move move;
 	world_init(&world);
-	move_listen(&move, &world, NULL);
-	move_start(&move, &world.uri, params);
-	move_wait(&move);
-	ck_assert_msg(move.source_result == 0, "%s", move.source_err.text);
-	ck_assert_msg(move.dest_result == 0, "%s", move.dest_err.text);
+	move_run(&move, &world, params);
+	move_check_done(&move);
 	ck_assert(atomic_load(&world.dest.runs) && world.source.gone && !world.source.in_doubt);
 	move_judge(&move);
 	ck_assert_int_eq(move.info.status, MIGRATE_COMPLETED);
@@ -64,17 +61,14 @@ static struct migrate_params local(void)
 START_TEST(ram_is_handed_over)
 {
 	struct world world;
-	struct move move = {0};
+	struct move move;
 	struct migrate_params params = local();
 	params.channels = 4; /* of no use, and not opened */
 	params.zstd_level = 1;
 	world_init_ram(&world, true);
 	uint8_t *dest_host = guest_memory_at(world.dest.memory, 0, 1);
-	move_listen(&move, &world, NULL);
-	move_start(&move, &world.uri, &params);
-	move_wait(&move);
-	ck_assert_msg(move.source_result == 0, "%s", move.source_err.text);
-	ck_assert_msg(move.dest_result == 0, "%s", move.dest_err.text);
+	move_run(&move, &world, &params);
+	move_check_done(&move);
 	move_judge(&move);
 	ck_assert_int_eq(move.info.status, MIGRATE_COMPLETED);
 	ck_assert_uint_eq(move.info.sent_bytes + move.info.normal_pages + move.info.rounds, 0);
@@ -92,12 +86,11 @@ END_TEST
 static void check_local_refused_with(struct world *world, const struct uri *uri, const char *tls,
 				     bool postcopy, const char *why)
 {
-	struct move move = {0};
+	struct move move;
 	struct migrate_params params = local();
 	params.postcopy = postcopy;
 	snprintf(params.tls_creds, sizeof(params.tls_creds), "%s", tls ? tls : "");
-	move_listen(&move, world, NULL);
-	move_start(&move, uri ? uri : &world->uri, &params);
+	move_begin(&move, world, uri, &params);
 	pthread_join(move.source_thread, NULL);
 	dest_cancel(&move.dest);
 	pthread_join(move.dest_thread, NULL);
@@ -167,13 +160,11 @@ END_TEST
 START_TEST(a_hand_over_that_fails_late_leaves_ram_alone)
 {
 	struct world world;
-	struct move move = {0};
+	struct move move;
 	const struct migrate_params params = local();
 	world_init_ram(&world, true);
 	world.dest.refuse_load = -ENOMEM;
-	move_listen(&move, &world, NULL);
-	move_start(&move, &world.uri, &params);
-	move_wait(&move);
+	move_run(&move, &world, &params);
 	ck_assert(strstr(move.source_err.text, "no more memory") && move.source.stopped);
 	ck_assert(atomic_load(&world.source.runs) && !handover_left(world.source.memory));
 	move_judge(&move);
@@ -184,15 +175,13 @@ END_TEST
 START_TEST(a_paused_guest_arrives_paused)
 {
 	struct world world;
-	struct move move = {0};
+	struct move move;
 	const struct migrate_params params = fast();
 	world_init(&world);
 	(void)usleep(5000);
 	world_halt(&world.source);
-	move_listen(&move, &world, NULL);
-	move_start(&move, &world.uri, &params);
-	move_wait(&move);
-	ck_assert_msg(move.source_result == 0 && move.dest_result == 0, "%s", move.source_err.text);
+	move_run(&move, &world, &params);
+	move_check_done(&move);
 	ck_assert(world.dest.paused && atomic_load(&world.running) == 0);
 	world_check_ram(&world.dest);
 	world_finish(&world);
@@ -203,14 +192,12 @@ END_TEST
 static void check_refused(int accept, int rehearse, const char *why)
 {
 	struct world world;
-	struct move move = {0};
+	struct move move;
 	const struct migrate_params params = fast();
 	world_init(&world);
 	world.dest.refuse_accept = accept;
 	world.dest.refuse_rehearse = rehearse;
-	move_listen(&move, &world, NULL);
-	move_start(&move, &world.uri, &params);
-	move_wait(&move);
+	move_run(&move, &world, &params);
 	ck_assert_int_lt(move.source_result, 0);
 	ck_assert_msg(strstr(move.source_err.text, why), "%s", move.source_err.text);
 	ck_assert(!move.source.stopped);
@@ -229,14 +216,12 @@ END_TEST
 START_TEST(a_disk_of_another_size_is_another_disk)
 {
 	struct world world;
-	struct move move = {0};
+	struct move move;
 	const struct migrate_params params = fast();
 	world_init(&world);
 	world.source.disk_bytes = 1 << 20;
 	world.dest.disk_bytes = 2 << 20;
-	move_listen(&move, &world, NULL);
-	move_start(&move, &world.uri, &params);
-	move_wait(&move);
+	move_run(&move, &world, &params);
 	ck_assert_int_eq(move.source_result, -EINVAL);
 	ck_assert_str_eq(move.source_err.text,
 			 "disk1: 1048576 bytes here, 2097152 there: both sides must have the same image "
@@ -250,13 +235,11 @@ END_TEST
 START_TEST(a_load_that_fails_gives_the_guest_back)
 {
 	struct world world;
-	struct move move = {0};
+	struct move move;
 	const struct migrate_params params = fast();
 	world_init(&world);
 	world.dest.refuse_load = -ENOMEM;
-	move_listen(&move, &world, NULL);
-	move_start(&move, &world.uri, &params);
-	move_wait(&move);
+	move_run(&move, &world, &params);
 	ck_assert(strstr(move.source_err.text, "no more memory") && move.source.stopped);
 	ck_assert(atomic_load(&world.source.runs));
 	move_judge(&move);
@@ -267,17 +250,13 @@ END_TEST
 START_TEST(cancelled_it_runs_on_here)
 {
 	struct world world;
-	struct move move = {0};
+	struct move move;
 	struct migrate_params params = fast();
 	struct migrate_info info;
 	params.max_bandwidth = 1 << 18; /* 16 seconds for the first round, whatever else the host does */
 	world_init(&world);
-	move_listen(&move, &world, NULL);
-	move_start(&move, &world.uri, &params);
-	do {
-		(void)usleep(1000);
-		source_info(&move.source, &info);
-	} while (info.status != MIGRATE_ACTIVE || info.sent_bytes == 0);
+	move_begin(&move, &world, NULL, &params);
+	move_wait_first_pages(&move);
 	ck_assert_int_eq(source_cancel(&move.source, &move.dest_err), 0);
 	pthread_join(move.source_thread, NULL);
 	pthread_join(move.dest_thread, NULL);
@@ -296,16 +275,14 @@ END_TEST
 START_TEST(a_busy_guest_is_slowed_down)
 {
 	struct world world;
-	struct move move = {0};
+	struct move move;
 	struct migrate_params params = fast();
 	params.max_bandwidth = 16 << 20;
 	params.downtime_limit_ms = 10;
 	params.auto_converge = true;
 	world_init(&world);
 	atomic_store(&world.source.pace_us, 0);
-	move_listen(&move, &world, NULL);
-	move_start(&move, &world.uri, &params);
-	move_wait(&move);
+	move_run(&move, &world, &params);
 	ck_assert_msg(move.source_result == 0, "%s", move.source_err.text);
 	ck_assert_uint_ge(atomic_load(&world.source.throttled), params.throttle_initial);
 	ck_assert_uint_le(atomic_load(&world.source.throttled), params.throttle_max);
@@ -318,12 +295,12 @@ END_TEST
 START_TEST(strangers_are_sent_away)
 {
 	struct world world;
-	struct move move = {0};
+	struct move move;
 	const struct migrate_params params = fast();
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	static const char *const words[] = {"", "GET / HTTP/1.0\r\n\r\nxxxxxxxxxxxxxxxxxxxxxxxx", "AMIG"};
 	world_init(&world);
-	move_listen(&move, &world, NULL);
+	move_listen(&move, &world);
 	memcpy(address.sun_path, world.path, sizeof(world.path));
 	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
 		int fd = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -331,7 +308,7 @@ START_TEST(strangers_are_sent_away)
 		ck_assert_int_eq(write(fd, words[i], strlen(words[i])), (ssize_t)strlen(words[i]));
 		close(fd);
 	}
-	move_start(&move, &world.uri, &params);
+	move_start(&move, &world, &world.uri, &params);
 	move_wait(&move);
 	ck_assert_msg(move.source_result == 0, "%s", move.source_err.text);
 	move_judge(&move);
@@ -345,10 +322,8 @@ START_TEST(there_and_back)
 	const struct migrate_params params = fast();
 	world_init(&world);
 	for (int i = 0; i < 20; i++) {
-		struct move move = {0};
-		move_listen(&move, &world, NULL);
-		move_start(&move, &world.uri, &params);
-		move_wait(&move);
+		struct move move;
+		move_run(&move, &world, &params);
 		ck_assert_msg(move.source_result == 0, "%s", move.source_err.text);
 		ck_assert(atomic_load(&world.dest.runs));
 		world_halt(&world.dest);

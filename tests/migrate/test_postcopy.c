@@ -9,10 +9,9 @@
 static void check_late(const struct migrate_params *params, bool shared)
 {
 	struct world world;
-	struct move move = {0};
+	struct move move;
 	world_init_ram(&world, shared);
-	move_listen(&move, &world, NULL);
-	start_late(&move, &world.uri, params);
+	start_late(&move, &world, NULL, params);
 	check_arrived(&move);
 	if (!params->zstd_level) /* packed they come sooner than anybody could ask */
 		ck_assert_uint_gt(move.info.requests, 0);
@@ -40,16 +39,15 @@ END_TEST
 START_TEST(a_paused_guest_stays_paused)
 {
 	struct world world;
-	struct move move = {0};
+	struct move move;
 	struct migrate_params params = late_params();
 	params.max_bandwidth = 1 << 20;
 	world_init(&world);
 	(void)usleep(20000);
 	world_halt(&world.source);
-	move_listen(&move, &world, NULL);
-	start_late(&move, &world.uri, &params);
+	start_late(&move, &world, NULL, &params);
 	move_wait(&move);
-	ck_assert_msg(move.source_result == 0 && move.dest_result == 0, "%s", move.source_err.text);
+	move_check_done(&move);
 	ck_assert(world.dest.paused && atomic_load(&world.running) == 0);
 	world_check_ram(&world.dest);
 	world_finish(&world);
@@ -59,19 +57,14 @@ END_TEST
 START_TEST(only_while_pages_are_copied_and_if_agreed_upon)
 {
 	struct world world;
-	struct move move = {0};
-	struct migrate_info info;
+	struct move move;
 	struct err err = ERR_INIT;
 	struct migrate_params params = late_params();
 	params.postcopy = false;
 	params.max_bandwidth = 1 << 18;
 	world_init(&world);
-	move_listen(&move, &world, NULL);
-	move_start(&move, &world.uri, &params);
-	do {
-		(void)usleep(1000);
-		source_info(&move.source, &info);
-	} while (info.status != MIGRATE_ACTIVE);
+	move_begin(&move, &world, NULL, &params);
+	move_wait_first_pages(&move);
 	ck_assert_int_eq(source_start_postcopy(&move.source, &err), -EINVAL);
 	ck_assert_ptr_nonnull(strstr(err.text, "postcopy-ram was not set"));
 	err = ERR_INIT;
@@ -92,12 +85,11 @@ END_TEST
 START_TEST(a_load_that_fails_gives_the_guest_back)
 {
 	struct world world;
-	struct move move = {0};
+	struct move move;
 	struct migrate_params params = late_params();
 	world_init(&world);
 	world.dest.refuse_load = -ENOMEM;
-	move_listen(&move, &world, NULL);
-	start_late(&move, &world.uri, &params);
+	start_late(&move, &world, NULL, &params);
 	move_wait(&move);
 	ck_assert_msg(strstr(move.source_err.text, "no more memory"), "%s", move.source_err.text);
 	ck_assert(atomic_load(&world.source.runs) && !atomic_load(&world.dest.partial));
@@ -123,14 +115,13 @@ static enum outcome late_with(const struct fault *first, const struct fault *sec
 	static const struct fault none = {.what = FORWARD};
 	struct world world;
 	struct proxy proxies[8];
-	struct move move = {0};
+	struct move move;
 	struct migrate_params params = late_params();
 	unsigned count = 1;
 	params.max_bandwidth = 32 << 20;
 	world_init(&world);
-	move_listen(&move, &world, NULL);
 	proxy_start(&proxies[0], &world, first);
-	start_late(&move, &proxies[0].uri, &params);
+	start_late(&move, &world, &proxies[0].uri, &params);
 	enum outcome outcome = wait_outcome(&move), ended = outcome;
 	while (ended == PAUSED && count < ARRAY_LEN(proxies)) {
 		recover(&move, &proxies[count], count == 1 && second ? second : &none);
@@ -232,21 +223,18 @@ START_TEST(strangers_are_sent_away)
 	static const struct fault first = {CUT, false, WIRE_PAGES, WIRE_RUN, 24}, none = {.what = FORWARD};
 	struct world world, other;
 	struct proxy proxies[2];
-	struct move move = {0}, thief = {0};
+	struct move move, thief = {0};
 	struct migrate_params params = late_params();
 	struct err err = ERR_INIT;
 	world_init(&world);
 	world_init(&other);
-	move_listen(&move, &world, NULL);
 	proxy_start(&proxies[0], &world, &first);
-	start_late(&move, &proxies[0].uri, &params);
+	start_late(&move, &world, &proxies[0].uri, &params);
 	ck_assert_int_eq(wait_outcome(&move), PAUSED);
 	ck_assert_int_eq(source_cancel(&move.source, &err), -EBUSY);
 	err = ERR_INIT;
 	ck_assert_int_eq(dest_recover(&move.dest, strdup(world.uri_text), &err), 0);
-	thief.world = &other; /* a source that begins from the start */
-	thief.source_err = ERR_INIT;
-	move_start(&thief, &world.uri, &params);
+	move_start(&thief, &other, &world.uri, &params); /* a source that begins from the start */
 	pthread_join(thief.source_thread, NULL);
 	ck_assert_msg(strstr(thief.source_err.text, "HELLO where RESUME comes next"), "%s",
 		      thief.source_err.text);
@@ -267,12 +255,11 @@ START_TEST(ended_while_paused)
 	static const struct fault first = {CUT, false, WIRE_PAGES, WIRE_RUN, 24};
 	struct world world;
 	struct proxy proxy;
-	struct move move = {0};
+	struct move move;
 	struct migrate_params params = late_params();
 	world_init(&world);
-	move_listen(&move, &world, NULL);
 	proxy_start(&proxy, &world, &first);
-	start_late(&move, &proxy.uri, &params);
+	start_late(&move, &world, &proxy.uri, &params);
 	ck_assert_int_eq(wait_outcome(&move), PAUSED);
 	end_all(&move);
 	ck_assert_int_eq(move.source_result, -ECANCELED);

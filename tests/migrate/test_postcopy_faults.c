@@ -94,12 +94,11 @@ static void inject(int error, int count)
 START_TEST(without_userfaultfd_the_source_never_stops)
 {
 	struct world world;
-	struct move move = {0}, again = {0};
+	struct move move, again = {0};
 	struct migrate_params params = late_params();
 	world_init(&world);
 	atomic_store(&forbidden, true);
-	move_listen(&move, &world, NULL);
-	move_start(&move, &world.uri, &params);
+	move_begin(&move, &world, NULL, &params);
 	pthread_join(move.source_thread, NULL);
 	ck_assert_msg(strstr(move.source_err.text, "post-copy needs userfaultfd"), "%s",
 		      move.source_err.text);
@@ -107,11 +106,9 @@ START_TEST(without_userfaultfd_the_source_never_stops)
 	source_finish(&move.source);
 	/* It waits for one that wants less, or until it is allowed. */
 	atomic_store(&forbidden, false);
-	again.world = &world;
-	again.source_err = ERR_INIT;
 	params.max_bandwidth = 0;
 	params.downtime_limit_ms = 300;
-	move_start(&again, &world.uri, &params);
+	move_start(&again, &world, &world.uri, &params);
 	pthread_join(again.source_thread, NULL);
 	pthread_join(move.dest_thread, NULL);
 	source_finish(&again.source);
@@ -125,12 +122,11 @@ END_TEST
 static void check_copies(int error, int count)
 {
 	struct world world;
-	struct move move = {0};
+	struct move move;
 	struct migrate_params params = late_params();
 	inject(error, count);
 	world_init(&world);
-	move_listen(&move, &world, NULL);
-	start_late(&move, &world.uri, &params);
+	start_late(&move, &world, NULL, &params);
 	check_arrived(&move);
 	ck_assert_int_lt(atomic_load(&copies), count);
 	inject(0, 0);
@@ -152,12 +148,11 @@ END_TEST
 START_TEST(no_memory_before_the_switch_gives_the_guest_back)
 {
 	struct world world;
-	struct move move = {0};
+	struct move move;
 	struct migrate_params params = late_params();
 	inject(ENOMEM, INT_MAX);
 	world_init(&world);
-	move_listen(&move, &world, NULL);
-	start_late(&move, &world.uri, &params);
+	start_late(&move, &world, NULL, &params);
 	move_wait(&move);
 	inject(0, 0);
 	ck_assert_msg(strstr(move.source_err.text, "Cannot allocate memory"), "%s", move.source_err.text);
@@ -172,13 +167,12 @@ START_TEST(no_memory_afterwards_pauses_it)
 	static const struct fault none = {.what = FORWARD};
 	struct world world;
 	struct proxy proxies[8];
-	struct move move = {0};
+	struct move move;
 	struct migrate_params params = late_params();
 	struct err why = ERR_INIT;
 	unsigned count = 0;
 	world_init(&world);
-	move_listen(&move, &world, NULL);
-	start_late(&move, &world.uri, &params);
+	start_late(&move, &world, NULL, &params);
 	while (move.dest.state != DST_LATE_RUN && move.dest.state != DST_POSTCOPY)
 		(void)usleep(100);
 	inject(ENOMEM, INT_MAX);
