@@ -112,6 +112,5 @@ void chardev_output_finish(struct chardev *chardev); /* writes out what is buffe
 void chardev_input_init(struct chardev *chardev);
 void chardev_input_connect(struct chardev *chardev, int fd);
 void chardev_input_disconnect(struct chardev *chardev); /* what was read before is still delivered */
-void chardev_input_resume(struct chardev *chardev);	/* deliver, then read on */
 
 #endif

@@ -71,7 +71,7 @@ static void read_some(struct chardev *chardev)
 		chardev->in_tail += kept;
 }
 
-void chardev_input_resume(struct chardev *chardev)
+static void resume(struct chardev *chardev)
 {
 	deliver(chardev);
 	while (chardev->in_open && has_input(chardev)) {
@@ -93,14 +93,14 @@ void chardev_receive_ready(struct chardev *chardev)
 static void resume_posted(struct loop_op *op, int res)
 {
 	(void)res;
-	chardev_input_resume(container_of(op, struct chardev, resume_op));
+	resume(container_of(op, struct chardev, resume_op));
 }
 
 static void readable(struct loop_op *op, int res)
 {
 	/* An error: what cannot be polled (a plain file) is read when the front end has room. */
 	if (res > 0)
-		chardev_input_resume(container_of(op, struct chardev, readable_op));
+		resume(container_of(op, struct chardev, readable_op));
 }
 
 void chardev_input_init(struct chardev *chardev)

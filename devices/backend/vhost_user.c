@@ -28,7 +28,8 @@ static void leave_loop(struct vhost_user *link)
 	(void)loop_release(link->loop, &link->channel.op);
 }
 
-void vhost_user_close(struct vhost_user *link)
+/* And forgets all commands; nobody is told. */
+static void close_link(struct vhost_user *link)
 {
 	leave_loop(link);
 	link->fd = close_fd(link->fd);
@@ -43,7 +44,7 @@ static void fail(struct vhost_user *link, const char *why)
 {
 	if (link->fd < 0)
 		return;
-	vhost_user_close(link);
+	close_link(link);
 	link->ops->failed(link->owner, why);
 }
 
@@ -314,7 +315,7 @@ void vhost_user_finish(struct vhost_user *link)
 {
 	link->loop = NULL;
 	if (link->ops)
-		vhost_user_close(link);
+		close_link(link);
 	free(link->commands);
 }
 

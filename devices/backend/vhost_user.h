@@ -117,7 +117,6 @@ void vhost_user_finish(struct vhost_user *link); /* closes; it is detached, or n
 void vhost_user_attach(struct vhost_user *link, struct loop *loop, int fd);
 /* Leaves the loop with its connection as it is; nothing is under way. */
 void vhost_user_detach(struct vhost_user *link);
-void vhost_user_close(struct vhost_user *link); /* and forgets all commands; nobody is told */
 
 /* Copied. More than VHOST_USER_COMMANDS_MAX at once end the connection. */
 void vhost_user_submit(struct vhost_user *link, const struct vhost_user_command *command);

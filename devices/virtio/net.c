@@ -218,19 +218,12 @@ static void net_stop_queue(void *device, unsigned index)
 	virtio_queue_stopped(net->base.virtio, index);
 }
 
-const struct net_guest *net_guest_reset(const struct net *net, struct net_guest *image)
-{
-	*image = (struct net_guest){.pairs = 1, .promisc = true}; /* all frames until filters are set */
-	memcpy(image->mac, net->mac, sizeof(image->mac));
-	return image;
-}
-
 /* Under the transport's lock. */
 static void net_forget(void *device)
 {
 	struct net *net = device;
-	struct net_guest image;
-	net->guest = *net_guest_reset(net, &image);
+	net->guest = (struct net_guest){.pairs = 1, .promisc = true}; /* all frames until filters are set */
+	memcpy(net->guest.mac, net->mac, sizeof(net->guest.mac));
 	memcpy(net->space.mac, net->mac, sizeof(net->space.mac));
 	net->space.status &= NET_S_LINK_UP;
 	net->rarp.due = false;

@@ -187,7 +187,6 @@ bool net_link(const struct net *net);
 void net_tell_status(struct net *net);		   /* link or announcement have changed */
 unsigned net_control_index(const struct net *net); /* of the control queue, or one that there is not */
 void net_apply_offloads(struct net *net);
-const struct net_guest *net_guest_reset(const struct net *net, struct net_guest *image);
 
 /* net_queues.c */
 extern const struct net_backend_user net_user;

@@ -166,7 +166,6 @@ void vsock_conn_publish(struct vsock_conn *conn); /* ports are known: into its b
 void vsock_conn_ready(struct vsock_conn *conn);	  /* it may have something for the guest */
 void vsock_conn_watch(struct vsock_conn *conn);
 void vsock_conn_receive(struct vsock_conn *conn); /* from the host, when there is room */
-void vsock_conn_send(struct vsock_conn *conn);	  /* to the host what there is */
 /* `len` bytes of the chain from `offset`: false when the guest has no credit for them. */
 bool vsock_conn_take(struct vsock_conn *conn, const struct virtq_chain *chain, size_t offset, uint32_t len);
 void vsock_conn_established(struct vsock_conn *conn);

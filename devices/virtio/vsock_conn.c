@@ -92,7 +92,8 @@ static bool drained(struct vsock_conn *conn)
 	return false;
 }
 
-void vsock_conn_send(struct vsock_conn *conn)
+/* To the host what there is. */
+static void vsock_conn_send(struct vsock_conn *conn)
 {
 	struct loop *loop = virtio_loop(conn->vsock->base.virtio);
 	if (conn->send_op.pending)

@@ -22,9 +22,6 @@ int kvm_capability(int fd, unsigned capability);
 /* KVM_ENABLE_CAP on a VM or vCPU (4.37). */
 int kvm_enable(int fd, unsigned capability, uint64_t arg0);
 
-/* The name of a request, for messages: "KVM_CREATE_VM"; "ioctl 0x…" when it is none of those we use. */
-const char *kvm_request_name(unsigned long request);
-
 /*
  * Opens /dev/kvm and checks its API version (4.1) and the capabilities without which aerie cannot run at all.
  * The message says what to do: load a module, join a group, turn on virtualization in the firmware; more is

@@ -8,12 +8,6 @@
 #include <sys/types.h>
 #include <sys/un.h>
 
-/*
- * A socket file that nobody listens on was left by a process that was killed: remove it. 0 when nothing is in
- * the way any more; -EADDRINUSE when somebody listens there, or when it is no socket.
- */
-int unix_socket_remove_stale(const struct sockaddr_un *address, struct err *err);
-
 /* Puts `path` into *ret; -ENAMETOOLONG, with a message, when it does not fit. */
 int unix_socket_address(const char *path, struct sockaddr_un *ret, struct err *err);
 
@@ -26,7 +20,9 @@ struct unix_listener {
 
 /*
  * Listen on `path`, which gets `mode` (of the permission bits, those that the umask leaves) from the moment
- * it exists. A stale file is removed first. On error *ret is what unix_socket_unlisten takes all the same.
+ * it exists. A socket file that nobody listens on was left by a process that was killed, and is removed
+ * first; -EADDRINUSE when somebody listens there, or when it is no socket. On error *ret is what
+ * unix_socket_unlisten takes all the same.
  */
 int unix_socket_listen(const char *path, mode_t mode, int backlog, struct unix_listener *ret,
 		       struct err *err);

@@ -104,7 +104,7 @@ int cpu_host_load(const char *path, struct cpu_host **ret, struct err *err)
 	return rc;
 }
 
-int cpu_dump(int argc, char **argv)
+static int cpu_dump(int argc, char **argv)
 {
 	_cleanup_free_ struct cpu_host *host = NULL;
 	struct err err = ERR_INIT;

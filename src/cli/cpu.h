@@ -9,7 +9,6 @@
 
 int cpu_list(int argc, char **argv);
 int cpu_show(int argc, char **argv);
-int cpu_dump(int argc, char **argv);
 int cpu_compare_hosts(int argc, char **argv);
 int cpu_baseline_hosts(int argc, char **argv);
 

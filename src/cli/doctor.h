@@ -66,8 +66,6 @@ void finding_remedy_reload(struct finding *finding, const struct host_facts *fac
 
 bool facts_kvm_usable(const struct host_facts *facts); /* opens, and speaks the API that aerie speaks */
 bool facts_extension_visible(const struct host_facts *facts); /* vmx or svm in /proc/cpuinfo */
-const char *
-facts_extension_name(const struct host_facts *facts); /* "VT-x" or "SVM" by vendor, "VT-x or SVM" else */
 
 /* doctor_features */
 

@@ -64,7 +64,8 @@ bool facts_kvm_usable(const struct host_facts *facts)
 	return facts->dev.open_error == 0 && facts->dev.api == KVM_API;
 }
 
-const char *facts_extension_name(const struct host_facts *facts)
+/* By vendor, where that is known. */
+static const char *extension_name(const struct host_facts *facts)
 {
 	if (facts->cpu.vmx || (!facts->cpu.svm && facts->cpu.vendor == HOST_VENDOR_INTEL))
 		return "VT-x";
@@ -177,7 +178,7 @@ static const struct exposure *exposure_of(const struct host_facts *facts)
 static void check_host(const struct doctor_case *patient, struct finding *finding)
 {
 	const struct host_facts *facts = &patient->facts;
-	const char *outer = host_facts_outer_name(facts), *extension = facts_extension_name(facts);
+	const char *outer = host_facts_outer_name(facts), *extension = extension_name(facts);
 	if (!outer) {
 		finding_say(finding, FINDING_OK, "not a guest: CPUID names no hypervisor");
 		return;
@@ -205,7 +206,7 @@ static void check_cpu(const struct doctor_case *patient, struct finding *finding
 {
 	const struct host_facts *facts = &patient->facts;
 	const struct host_cpu *cpu = &facts->cpu;
-	const char *extension = facts_extension_name(facts), *model = cpu->model[0] ? cpu->model : "this CPU";
+	const char *extension = extension_name(facts), *model = cpu->model[0] ? cpu->model : "this CPU";
 	bool visible = facts_extension_visible(facts);
 	if ((!visible && extension_in_cpu(facts)) || cpu->firmware == HOST_NO) {
 		finding_say(finding, FINDING_FAIL, "%s has %s, but the firmware has switched it off", model,
@@ -270,7 +271,7 @@ static void check_module(const struct doctor_case *patient, struct finding *find
 			    "%s is not loaded%s; if loading says \"Operation not supported\", the firmware "
 			    "has switched "
 			    "%s off",
-			    name, facts->kvm.present ? ", though kvm is" : "", facts_extension_name(facts));
+			    name, facts->kvm.present ? ", though kvm is" : "", extension_name(facts));
 		finding_remedy_reload(finding, facts, NULL);
 	}
 }

@@ -22,7 +22,7 @@ void job_end(struct control *control, struct job *job)
 	}
 }
 
-struct job *job_find(struct control *control, const char *id)
+static struct job *find(struct control *control, const char *id)
 {
 	struct job *job = control->jobs;
 	while (job && strcmp(job->id, id) != 0)
@@ -50,7 +50,7 @@ static int query_jobs(struct request *request, const struct value *values, cJSON
 
 static int job_cancel(struct request *request, const struct value *values, cJSON **ret, struct err *err)
 {
-	struct job *job = job_find(request->control, values[0].text);
+	struct job *job = find(request->control, values[0].text);
 	char quoted[80];
 	(void)ret;
 	if (!job)

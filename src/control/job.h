@@ -23,7 +23,5 @@ struct job {
 
 void job_start(struct control *control, struct job *job); /* borrowed until job_end */
 void job_end(struct control *control, struct job *job);
-/* So that a second one can be refused; NULL: there is none. */
-struct job *job_find(struct control *control, const char *id);
 
 #endif

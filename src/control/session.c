@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-void session_send(struct session *session, cJSON *message)
+/* `message` is owned from here. */
+static void session_send(struct session *session, cJSON *message)
 {
 	size_t len;
 	char *text = message ? wire_print(message, &len) : NULL;

@@ -36,6 +36,4 @@ static inline bool session_busy(const struct session *session)
  * ended with the byte before, and while it is busy or dead. */
 size_t session_feed(struct session *session, const char *data, size_t len);
 
-void session_send(struct session *session, cJSON *message); /* owned from here */
-
 #endif

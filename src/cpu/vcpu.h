@@ -64,8 +64,6 @@ enum exit_verdict vcpu_exit(struct vcpu *vcpu, struct bus *bus, const struct vcp
 /* KVM_RUN itself failed with `code` (-errno). */
 enum exit_verdict vcpu_run_failed(struct vcpu *vcpu, int code, const struct vcpu_events *events);
 
-const char *vcpu_exit_name(uint32_t reason); /* for messages and tests; never NULL */
-
 /* Registers, CPUID and MSRs (vcpu_setup.c). */
 int vcpu_put_cpuid(const struct vcpu *vcpu, const struct cpuid_table *table, struct err *err);
 int vcpu_setup(struct vcpu *vcpu, const struct cpuid_table *cpuid, const struct cpu_model *model,

@@ -121,10 +121,12 @@ static enum exit_verdict exit_hyperv(struct vcpu *vcpu, struct bus *bus, const s
 	return EXIT_RESUME;
 }
 
+static const char *exit_name(uint32_t reason); /* by the table below; never NULL */
+
 static enum exit_verdict exit_unexpected(struct vcpu *vcpu, struct bus *bus, const struct vcpu_events *events)
 {
 	(void)bus;
-	log_error("vCPU %u: %s (%u) was not expected", vcpu->index, vcpu_exit_name(vcpu->run->exit_reason),
+	log_error("vCPU %u: %s (%u) was not expected", vcpu->index, exit_name(vcpu->run->exit_reason),
 		  vcpu->run->exit_reason);
 	return crash(vcpu, events);
 }
@@ -176,7 +178,7 @@ static const struct exit_row exit_rows[] = {
 	ROW(NOTIFY, exit_unexpected),
 };
 
-const char *vcpu_exit_name(uint32_t reason)
+static const char *exit_name(uint32_t reason)
 {
 	const char *name = reason < ARRAY_LEN(exit_rows) ? exit_rows[reason].name : NULL;
 	return name ? name : "an exit that aerie does not know";

@@ -69,7 +69,7 @@ int facts_read(const char *root, char *buf, size_t size, const char *fmt, ...)
 	return error ? -error : (int)used;
 }
 
-bool facts_exists(const char *root, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static bool exists(const char *root, const char *fmt, ...)
 {
 	char path[PATH_MAX];
 	struct stat st;
@@ -202,8 +202,8 @@ static bool module_installed(const char *root, const char *release, const char *
 static void gather_module(const char *root, const char *release, const char *name, struct host_module *module)
 {
 	char text[32];
-	module->present = facts_exists(root, "sys/module/%s", name);
-	module->loadable = facts_exists(root, "sys/module/%s/initstate", name);
+	module->present = exists(root, "sys/module/%s", name);
+	module->loadable = exists(root, "sys/module/%s/initstate", name);
 	module->installed = module_installed(root, release, name);
 	int len = facts_read(root, text, sizeof(text), "sys/module/%s/refcnt", name);
 	module->refcnt = len > 0 ? atoi(text) : -1;

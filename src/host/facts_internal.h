@@ -13,8 +13,6 @@
 int facts_read(const char *root, char *buf, size_t size, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
 
-bool facts_exists(const char *root, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
 /* CPUID, MSRs and /dev/kvm of this machine. */
 void facts_probe_live(struct host_facts *facts);
 

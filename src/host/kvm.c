@@ -37,68 +37,6 @@ int kvm_enable(int fd, unsigned capability, uint64_t arg0)
 	return kvm_call(fd, KVM_ENABLE_CAP, &cap);
 }
 
-#define REQUEST(name)                                                                                        \
-	{                                                                                                    \
-		name, #name                                                                                  \
-	}
-
-const char *kvm_request_name(unsigned long request)
-{
-	static const struct {
-		unsigned long request;
-		const char *name;
-	} names[] = {
-		REQUEST(KVM_CREATE_VM),
-		REQUEST(KVM_CREATE_VCPU),
-		REQUEST(KVM_CREATE_IRQCHIP),
-		REQUEST(KVM_CREATE_PIT2),
-		REQUEST(KVM_GET_CLOCK),
-		REQUEST(KVM_SET_CLOCK),
-		REQUEST(KVM_GET_DEBUGREGS),
-		REQUEST(KVM_SET_DEBUGREGS),
-		REQUEST(KVM_GET_IRQCHIP),
-		REQUEST(KVM_SET_IRQCHIP),
-		REQUEST(KVM_GET_LAPIC),
-		REQUEST(KVM_SET_LAPIC),
-		REQUEST(KVM_GET_MP_STATE),
-		REQUEST(KVM_SET_MP_STATE),
-		REQUEST(KVM_GET_MSRS),
-		REQUEST(KVM_SET_MSRS),
-		REQUEST(KVM_GET_NESTED_STATE),
-		REQUEST(KVM_SET_NESTED_STATE),
-		REQUEST(KVM_GET_PIT2),
-		REQUEST(KVM_SET_PIT2),
-		REQUEST(KVM_GET_REGS),
-		REQUEST(KVM_SET_REGS),
-		REQUEST(KVM_GET_SREGS2),
-		REQUEST(KVM_SET_SREGS2),
-		REQUEST(KVM_GET_SREGS),
-		REQUEST(KVM_SET_SREGS),
-		REQUEST(KVM_GET_VCPU_EVENTS),
-		REQUEST(KVM_SET_VCPU_EVENTS),
-		REQUEST(KVM_GET_XCRS),
-		REQUEST(KVM_SET_XCRS),
-		REQUEST(KVM_GET_XSAVE),
-		REQUEST(KVM_GET_XSAVE2),
-		REQUEST(KVM_SET_XSAVE),
-		REQUEST(KVM_SET_CPUID2),
-		REQUEST(KVM_GET_STATS_FD),
-		REQUEST(KVM_SET_TSC_KHZ),
-		REQUEST(KVM_X86_SET_MSR_FILTER),
-		REQUEST(KVM_GET_SUPPORTED_HV_CPUID),
-		REQUEST(KVM_GET_SUPPORTED_CPUID),
-		REQUEST(KVM_SET_TSS_ADDR),
-		REQUEST(KVM_SET_IDENTITY_MAP_ADDR),
-		REQUEST(KVM_SET_USER_MEMORY_REGION),
-		REQUEST(KVM_GET_DIRTY_LOG),
-		REQUEST(KVM_CLEAR_DIRTY_LOG),
-	};
-	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		if (names[i].request == request)
-			return names[i].name;
-	return "KVM ioctl";
-}
-
 struct needed_capability {
 	unsigned capability;
 	const char *name;

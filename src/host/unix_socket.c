@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-int unix_socket_remove_stale(const struct sockaddr_un *address, struct err *err)
+static int remove_stale(const struct sockaddr_un *address, struct err *err)
 {
 	struct stat file;
 	const char *path = address->sun_path;
@@ -41,7 +41,7 @@ int unix_socket_listen(const char *path, mode_t mode, int backlog, struct unix_l
 	*ret = (struct unix_listener){.fd = -1, .path = path};
 	int r = unix_socket_address(path, &address, err);
 	if (r == 0)
-		r = unix_socket_remove_stale(&address, err);
+		r = remove_stale(&address, err);
 	if (r < 0)
 		return r;
 	/* The file that bind makes gets the mode of the socket itself (unix(7)), so there is no moment in

@@ -19,7 +19,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-void machine_leave(struct machine *machine, enum machine_event event, enum machine_cause cause, int exit_code)
+/* Leave a note for machine_run and stop the vCPUs. Any thread. */
+static void leave(struct machine *machine, enum machine_event event, enum machine_cause cause, int exit_code)
 {
 	pthread_mutex_lock(&machine->lock);
 	/* An end that waits for pages gives way to the operator's, which does not. */
@@ -38,35 +39,35 @@ void machine_request(void *owner, enum machine_request request, int exit_code)
 {
 	switch (request) {
 	case MACHINE_RESET:
-		machine_leave(owner, EVENT_RESET, MACHINE_CAUSE_GUEST_RESET, 0);
+		leave(owner, EVENT_RESET, MACHINE_CAUSE_GUEST_RESET, 0);
 		break;
 	case MACHINE_POWER_OFF:
-		machine_leave(owner, EVENT_END, MACHINE_CAUSE_GUEST_SHUTDOWN, 0);
+		leave(owner, EVENT_END, MACHINE_CAUSE_GUEST_SHUTDOWN, 0);
 		break;
 	case MACHINE_EXIT:
-		machine_leave(owner, EVENT_END, MACHINE_CAUSE_GUEST_SHUTDOWN, exit_code);
+		leave(owner, EVENT_END, MACHINE_CAUSE_GUEST_SHUTDOWN, exit_code);
 		break;
 	}
 }
 
 void machine_triple_fault(void *owner)
 {
-	machine_leave(owner, EVENT_RESET, MACHINE_CAUSE_GUEST_RESET, 0);
+	leave(owner, EVENT_RESET, MACHINE_CAUSE_GUEST_RESET, 0);
 }
 
 void machine_crashed(void *owner)
 {
-	machine_leave(owner, EVENT_CRASH, MACHINE_CAUSE_GUEST_PANIC, 0);
+	leave(owner, EVENT_CRASH, MACHINE_CAUSE_GUEST_PANIC, 0);
 }
 
 void machine_ask_reset(struct machine *machine)
 {
-	machine_leave(machine, EVENT_RESET, MACHINE_CAUSE_HOST_RESET, 0);
+	leave(machine, EVENT_RESET, MACHINE_CAUSE_HOST_RESET, 0);
 }
 
 void machine_ask_end(struct machine *machine)
 {
-	machine_leave(machine, EVENT_END, MACHINE_CAUSE_HOST_QUIT, 0);
+	leave(machine, EVENT_END, MACHINE_CAUSE_HOST_QUIT, 0);
 }
 
 void machine_ask_powerdown(struct machine *machine)
@@ -88,10 +89,10 @@ void machine_console(void *owner, enum console_action action)
 	struct machine *machine = owner;
 	switch (action) {
 	case CONSOLE_QUIT:
-		machine_leave(machine, EVENT_END, MACHINE_CAUSE_HOST_UI, 0);
+		leave(machine, EVENT_END, MACHINE_CAUSE_HOST_UI, 0);
 		break;
 	case CONSOLE_RESET:
-		machine_leave(machine, EVENT_RESET, MACHINE_CAUSE_HOST_UI, 0);
+		leave(machine, EVENT_RESET, MACHINE_CAUSE_HOST_UI, 0);
 		break;
 	case CONSOLE_POWER_BUTTON:
 		machine_ask_powerdown(machine);
@@ -111,7 +112,7 @@ void machine_on_signal(struct loop_op *op, int res)
 		else if (info.ssi_signo == (uint32_t)SIGWINCH)
 			machine_window_changed(machine);
 		else
-			machine_leave(machine, EVENT_END, MACHINE_CAUSE_HOST_SIGNAL, 0);
+			leave(machine, EVENT_END, MACHINE_CAUSE_HOST_SIGNAL, 0);
 	}
 }
 
@@ -163,16 +164,58 @@ void machine_on_event(struct loop_op *op, int res)
 		machine_pull_plug(machine);
 }
 
+struct register_wish {
+	struct loop *loop;
+	const struct iovec *regions;
+	unsigned count;
+};
+
+static int register_memory_here(void *arg)
+{
+	const struct register_wish *wish = arg;
+	return loop_register_memory(wish->loop, wish->regions, wish->count);
+}
+
+/*
+ * The I/O threads' rings find pages faster when they know all of RAM beforehand. That pins all of it, so it
+ * is done only where the operator wants all of it to be there anyway, and nobody gives pages back (a
+ * balloon) or has them come when they are touched (a lazy restore). Not before the machine runs: a restore
+ * may put other pages in their place.
+ */
+static void register_memory(struct machine *machine, bool known)
+{
+	const struct guest_region *regions;
+	struct iovec iov[2];
+	unsigned count = (unsigned)guest_memory_regions(machine->memory, &regions);
+	bool fits = machine->config->memory.prealloc && count <= ARRAY_LEN(iov) &&
+		    !guest_memory_is_file(machine->memory);
+	if (machine->absent && machine->config->memory.shared)
+		fits = false; /* its RAM may be handed over by another process: other pages then */
+	for (size_t i = 0; i < machine->config->device_count; i++)
+		fits = fits && machine->config->devices[i].type != DEVICE_BALLOON;
+	for (unsigned i = 0; i < count && fits; i++)
+		iov[i] = (struct iovec){regions[i].host, regions[i].size};
+	for (size_t i = 0; i < machine->io_thread_count && fits; i++) {
+		struct register_wish wish = {iothread_loop(machine->io_threads[i]), iov, known ? count : 0};
+		int r = iothread_call(machine->io_threads[i], register_memory_here, &wish);
+		log_debug("I/O thread %zu: RAM is %s%s", i + 1,
+			  r < 0	  ? "not registered: "
+			  : known ? "registered"
+				  : "not registered",
+			  r < 0 ? strerror(-r) : "");
+	}
+}
+
 void machine_set_partial(struct machine *machine, bool partial)
 {
 	if (machine->partial == partial)
 		return;
 	if (partial)
-		machine_register_memory(machine, false);
+		register_memory(machine, false);
 	machine->partial = partial;
 	if (partial)
 		return;
-	machine_register_memory(machine, true);
+	register_memory(machine, true);
 	loop_post(machine->loop, &machine->event_op); /* what had to wait; harmless when there is nothing */
 }
 
@@ -221,7 +264,7 @@ void machine_settle(struct machine *machine)
 		return;
 	}
 	log_error("%s", err.text);
-	machine_leave(machine, EVENT_CRASH, MACHINE_CAUSE_HOST_ERROR, 0);
+	leave(machine, EVENT_CRASH, MACHINE_CAUSE_HOST_ERROR, 0);
 }
 
 /* Act on what was left while the loop ran, vCPUs parked. Returns true to go on. */
@@ -242,53 +285,11 @@ static bool machine_act(struct machine *machine, int *ret_exit_code, int *ret_er
 	return *ret_error == 0 && event != EVENT_END;
 }
 
-struct register_wish {
-	struct loop *loop;
-	const struct iovec *regions;
-	unsigned count;
-};
-
-static int register_memory_here(void *arg)
-{
-	const struct register_wish *wish = arg;
-	return loop_register_memory(wish->loop, wish->regions, wish->count);
-}
-
-/*
- * The I/O threads' rings find pages faster when they know all of RAM beforehand. That pins all of it, so it
- * is done only where the operator wants all of it to be there anyway, and nobody gives pages back (a
- * balloon) or has them come when they are touched (a lazy restore). Not before the machine runs: a restore
- * may put other pages in their place.
- */
-void machine_register_memory(struct machine *machine, bool known)
-{
-	const struct guest_region *regions;
-	struct iovec iov[2];
-	unsigned count = (unsigned)guest_memory_regions(machine->memory, &regions);
-	bool fits = machine->config->memory.prealloc && count <= ARRAY_LEN(iov) &&
-		    !guest_memory_is_file(machine->memory);
-	if (machine->absent && machine->config->memory.shared)
-		fits = false; /* its RAM may be handed over by another process: other pages then */
-	for (size_t i = 0; i < machine->config->device_count; i++)
-		fits = fits && machine->config->devices[i].type != DEVICE_BALLOON;
-	for (unsigned i = 0; i < count && fits; i++)
-		iov[i] = (struct iovec){regions[i].host, regions[i].size};
-	for (size_t i = 0; i < machine->io_thread_count && fits; i++) {
-		struct register_wish wish = {iothread_loop(machine->io_threads[i]), iov, known ? count : 0};
-		int r = iothread_call(machine->io_threads[i], register_memory_here, &wish);
-		log_debug("I/O thread %zu: RAM is %s%s", i + 1,
-			  r < 0	  ? "not registered: "
-			  : known ? "registered"
-				  : "not registered",
-			  r < 0 ? strerror(-r) : "");
-	}
-}
-
 int machine_run(struct machine *machine, int *ret_exit_code, struct err *err)
 {
 	int r = 0;
 	if (!machine->partial)
-		machine_register_memory(machine, true);
+		register_memory(machine, true);
 	loop_poll(machine->loop, &machine->signal_op, machine->signal_fd, POLLIN);
 	if (!machine->held)
 		machine->status = MACHINE_RUNNING;

@@ -70,9 +70,6 @@ struct machine {
 	uint64_t news_ns;	 /* when observers were told last; 0: never */
 };
 
-/* Leave a note for machine_run and stop the vCPUs. Any thread. */
-void machine_leave(struct machine *machine, enum machine_event event, enum machine_cause cause,
-		   int exit_code);
 /* Its state is being read or written by somebody: a reset has to wait. */
 bool machine_is_frozen(const struct machine *machine);
 /* vCPUs are parked: do the reset that the guest had asked for, so that nobody sees the machine in between. */
@@ -84,10 +81,6 @@ void machine_tell(struct machine *machine, enum machine_notice notice);
 /* Devices come to rest, and take up work again; nothing when they have (state.c). The vCPUs are parked. */
 void machine_quiesce_devices(struct machine *machine);
 void machine_resume_devices(struct machine *machine);
-
-/* The I/O threads know all of RAM beforehand, where that is wished and may be; or none of it (lifecycle.c).
- */
-void machine_register_memory(struct machine *machine, bool known);
 
 void machine_throttle_free(struct machine *machine);
 void machine_announce_go(struct machine *machine); /* it runs: begin what had to wait for that */

@@ -35,7 +35,12 @@ void canceller_fire(struct canceller *canceller)
 
 bool canceller_fired(const struct canceller *canceller)
 {
-	return canceller_sleep(canceller, 0) < 0;
+	struct pollfd at = {.fd = canceller->fd, .events = POLLIN};
+	int r;
+	do
+		r = poll(&at, 1, 0);
+	while (r < 0 && errno == EINTR);
+	return r > 0;
 }
 
 void canceller_reset(struct canceller *canceller)
@@ -50,17 +55,6 @@ int canceller_wait_other(const struct canceller *canceller, const struct cancell
 	while (poll(at, 2, timeout_ms) < 0 && errno == EINTR)
 		continue;
 	return at[0].revents ? -ECANCELED : 0;
-}
-
-int canceller_sleep(const struct canceller *canceller, uint64_t ns)
-{
-	struct pollfd at = {.fd = canceller->fd, .events = POLLIN};
-	const struct timespec delay = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
-	int r;
-	do
-		r = ppoll(&at, 1, &delay, NULL);
-	while (r < 0 && errno == EINTR);
-	return r > 0 ? -ECANCELED : 0;
 }
 
 /* ---- waiting ---- */

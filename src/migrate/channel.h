@@ -27,8 +27,6 @@ bool canceller_fired(const struct canceller *canceller);
 void canceller_reset(struct canceller *canceller); /* as if it had not been fired */
 /* Until `other` fires or so long has passed (-1: only until it fires), 0; -ECANCELED when `canceller` was. */
 int canceller_wait_other(const struct canceller *canceller, const struct canceller *other, int timeout_ms);
-/* Wait for so long; -ECANCELED when it was fired, at once or meanwhile. */
-int canceller_sleep(const struct canceller *canceller, uint64_t ns);
 
 struct tls_session;
 struct zero_copy;

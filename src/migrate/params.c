@@ -40,7 +40,7 @@ static int check(struct err *err, const char *name, uint64_t value, uint64_t min
 }
 
 /* QEMU's limits. */
-int migrate_check_announce(const struct machine_announce *announce, struct err *err)
+static int check_announce(const struct machine_announce *announce, struct err *err)
 {
 	int r = check(err, "announce-initial", announce->initial_ms, 0, 100000);
 	if (r == 0)
@@ -67,5 +67,5 @@ int migrate_check_params(const struct migrate_params *params, struct err *err)
 		r = check(err, "cpu-throttle-increment", params->throttle_increment, 1, 99);
 	if (r == 0)
 		r = check(err, "max-cpu-throttle", params->throttle_max, params->throttle_initial, 99);
-	return r < 0 ? r : migrate_check_announce(&params->announce, err);
+	return r < 0 ? r : check_announce(&params->announce, err);
 }

@@ -5,7 +5,6 @@
 #include "migrate/migrate.h"
 
 /* -EINVAL names the parameter, by its name in QMP, and what would be accepted. */
-int migrate_check_announce(const struct machine_announce *announce, struct err *err);
 int migrate_check_params(const struct migrate_params *params, struct err *err);
 
 #endif

@@ -167,7 +167,8 @@ static int open_workers(struct source *source, struct err *err)
 
 /* ---- before the guest stops ---- */
 
-int source_get(struct source *source, unsigned type, struct wire_header *ret, struct err *err)
+/* The next message must be of this type. */
+static int source_get(struct source *source, unsigned type, struct wire_header *ret, struct err *err)
 {
 	int r = link_expect(&source->link, type, ret, err);
 	return r < 0 ? r : source_step(source, PROTOCOL_GETS, type, err);

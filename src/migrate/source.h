@@ -82,8 +82,6 @@ int source_leave_doubt(struct source *source, struct err *err);
 int source_step(struct source *source, enum protocol_what what, unsigned type, struct err *err);
 void source_set_status(struct source *source, enum migrate_status status);
 
-/* The next message must be of this type. */
-int source_get(struct source *source, unsigned type, struct wire_header *ret, struct err *err);
 int source_open_link(struct source *source, struct link *link, struct err *err);
 void source_report(struct source *source, uint64_t left_pages);
 /* How long to wait until the limit on the bandwidth lets more go. */
