@@ -71,6 +71,8 @@ struct console {
 	char name[16];
 };
 
+/* The guest is told that its console has this size, in characters. Any thread but the device's I/O thread. */
+void console_resize(struct device *device, uint16_t columns, uint16_t rows);
 bool console_is_multiport(const struct console *console);
 void console_broken(struct console *console);
 

@@ -132,14 +132,6 @@ int virtio_call(struct virtio *v, int (*fn)(void *arg), void *arg)
 /* ---- configuration ---- */
 
 /* 2.5.3, 4.1.4.3.1: a driver that reads the generation before and after knows that it was torn. */
-void virtio_config_changed(struct virtio *v)
-{
-	pthread_mutex_lock(&v->lock);
-	v->regs.config_generation++;
-	pthread_mutex_unlock(&v->lock);
-	virtio_config_interrupt(v);
-}
-
 void virtio_config_store(struct virtio *v, void *field, const void *value, size_t len)
 {
 	pthread_mutex_lock(&v->lock);

@@ -124,13 +124,9 @@ void virtio_interrupt(struct virtio *virtio, unsigned index);
 /* Requests that doorbell left in the queue can be taken now: doorbell is called, at once. I/O thread. */
 void virtio_retry(struct virtio *virtio, unsigned index);
 
-/* The device's config changed. Any thread. */
-void virtio_config_changed(struct virtio *virtio);
-
 /*
  * `field` is part of the config struct that config_read copies from: set it under the transport's lock and,
- * if it changed, do as virtio_config_changed. virtio_config_load copies a field that the driver writes. Any
- * thread.
+ * if it changed, tell the driver. virtio_config_load copies a field that the driver writes. Any thread.
  */
 void virtio_config_store(struct virtio *virtio, void *field, const void *value, size_t len);
 void virtio_config_load(struct virtio *virtio, void *value, const void *field, size_t len);

@@ -82,7 +82,6 @@ static inline struct reader reader_on(const void *data, size_t size)
 
 void read_bytes(struct reader *r, void *dst, size_t len);
 void read_skip(struct reader *r, size_t len);
-uint8_t read_u8(struct reader *r);
 uint16_t read_le16(struct reader *r);
 uint32_t read_le32(struct reader *r);
 uint64_t read_le64(struct reader *r);

@@ -52,7 +52,6 @@ void kvm_stats_close(struct kvm_stats *stats); /* NULL is fine; before its VM or
 size_t kvm_stats_count(const struct kvm_stats *stats);
 const struct kvm_stat *kvm_stats_at(const struct kvm_stats *stats, size_t index); /* NULL past the end */
 const struct kvm_stat *kvm_stats_find(const struct kvm_stats *stats, const char *name); /* or NULL */
-const char *kvm_stats_id(const struct kvm_stats *stats); /* "kvm-4711", "kvm-4711/vcpu-0" */
 
 /* All values as they are now; borrowed until the next read. NULL with errno set when the file cannot be read.
  */

@@ -58,7 +58,6 @@ int guest_memory_fd(const struct guest_memory *memory, const struct guest_region
 void *guest_memory_at(const struct guest_memory *memory, uint64_t gpa, uint64_t len);
 
 /* Copies; 0 or -EFAULT when the range is not wholly RAM (nothing was copied then). */
-int guest_memory_read(const struct guest_memory *memory, uint64_t gpa, void *dst, uint64_t len);
 int guest_memory_write(const struct guest_memory *memory, uint64_t gpa, const void *src, uint64_t len);
 
 /*

@@ -66,13 +66,6 @@ void read_skip(struct reader *r, size_t len)
 	r->used += len;
 }
 
-uint8_t read_u8(struct reader *r)
-{
-	uint8_t v;
-	read_bytes(r, &v, sizeof(v));
-	return v;
-}
-
 uint16_t read_le16(struct reader *r)
 {
 	uint16_t v;

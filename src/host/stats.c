@@ -2,10 +2,10 @@
  * The statistics file of KVM (api.rst 4.131):
  *
  *	header       flags, name_size, num_desc, id_offset, desc_offset, data_offset: six 32-bit words
- *	id           name_size bytes, text with its 0
- *	descriptors  num_desc times { u32 flags; s16 exponent; u16 size; u32 offset; u32 bucket_size; } +
- *name_size bytes of name with its 0 data         64-bit values; a descriptor's are the `size` ones at
- *`offset` bytes from data_offset
+ *	id           name_size bytes, text with its 0: whose they are, which we know
+ *	descriptors  num_desc times { u32 flags; s16 exponent; u16 size; u32 offset; u32 bucket_size; }
+ *	             and name_size bytes of name with its 0
+ *	data         64-bit values; a descriptor's are the `size` ones at `offset` bytes from data_offset
  *
  * flags of a descriptor: kind in bits 3:0, unit in 7:4, base in 11:8.
  */
@@ -37,13 +37,13 @@ struct kvm_stats {
 	uint32_t data_offset;
 	uint32_t value_count; /* of the whole data block */
 	uint64_t *values;
-	char *names; /* id first, then each figure's; name_size bytes each */
+	char *names; /* each figure's; name_size bytes each */
 	size_t count;
 	struct kvm_stat list[];
 };
 
 struct header {
-	uint32_t name_size, count, id_offset, desc_offset, data_offset;
+	uint32_t name_size, count, desc_offset, data_offset;
 };
 
 /* `len` bytes or an error: EIO when the file ends before. */
@@ -72,7 +72,6 @@ static int read_header(int fd, struct header *ret, struct err *err)
 	*ret = (struct header){
 		.name_size = load_le32(raw + 4),
 		.count = load_le32(raw + 8),
-		.id_offset = load_le32(raw + 12),
 		.desc_offset = load_le32(raw + 16),
 		.data_offset = load_le32(raw + 20),
 	};
@@ -129,14 +128,11 @@ static int read_descriptors(struct kvm_stats *stats, const struct header *header
 	if (!raw)
 		return err_sys(err, -ENOMEM, "KVM statistics");
 	int r = read_all(stats->fd, raw, header->count * stride, header->desc_offset);
-	if (r == 0)
-		r = read_all(stats->fd, stats->names, header->name_size, header->id_offset);
 	if (r < 0)
 		return err_sys(err, r, "KVM statistics");
-	stats->names[header->name_size - 1] = '\0';
 	for (uint32_t i = 0; i < header->count; i++) {
 		const uint8_t *descriptor = raw + i * stride;
-		char *name = stats->names + (size_t)(i + 1) * header->name_size;
+		char *name = stats->names + (size_t)i * header->name_size;
 		memcpy(name, descriptor + DESCRIPTOR_BYTES, header->name_size);
 		r = parse_descriptor(stats, descriptor, name, header->name_size, err);
 		if (r < 0)
@@ -209,11 +205,6 @@ const struct kvm_stat *kvm_stats_find(const struct kvm_stats *stats, const char 
 		if (strcmp(stats->list[i].name, name) == 0)
 			return &stats->list[i];
 	return NULL;
-}
-
-const char *kvm_stats_id(const struct kvm_stats *stats)
-{
-	return stats->names;
 }
 
 const uint64_t *kvm_stats_read(struct kvm_stats *stats)

@@ -195,15 +195,6 @@ void *guest_memory_at(const struct guest_memory *memory, uint64_t gpa, uint64_t 
 	return at;
 }
 
-int guest_memory_read(const struct guest_memory *memory, uint64_t gpa, void *dst, uint64_t len)
-{
-	const void *src = guest_memory_at(memory, gpa, len);
-	if (!src)
-		return -EFAULT;
-	memcpy(dst, src, len);
-	return 0;
-}
-
 int guest_memory_write(const struct guest_memory *memory, uint64_t gpa, const void *src, uint64_t len)
 {
 	void *dst = guest_memory_at(memory, gpa, len);

@@ -232,6 +232,15 @@ static inline void echo_settle(struct echo *echo)
 		(void)virtio_call(echo->virtio, echo_nothing, NULL);
 }
 
+/* Its configuration is another one now, in a byte that only the device writes. */
+static inline void echo_change_config(struct echo *echo)
+{
+	uint8_t *field = &echo->config[ECHO_CONFIG_BYTES - 1], value;
+	virtio_config_load(echo->virtio, &value, field, 1);
+	value++;
+	virtio_config_store(echo->virtio, field, &value, 1);
+}
+
 static inline int echo_create(struct echo *echo, struct world *world, struct err *err)
 {
 	memset(echo, 0, sizeof(*echo));

@@ -2,7 +2,6 @@
 #include "../../devices/devices.h"
 #include "../../devices/virtio/console.h"
 #include "base/cleanup.h"
-#include "devices/console.h"
 #include "driver.h"
 #include "harness.h"
 

@@ -101,7 +101,7 @@ START_TEST(each_queue_has_its_vector_and_changes_of_config_theirs)
 	}
 	ck_assert_uint_eq(driver_config_interrupts(&rig.driver), 0);
 	uint8_t generation = (uint8_t)get(DRIVER_GENERATION, 1);
-	virtio_config_changed(rig.echo.virtio);
+	echo_change_config(&rig.echo);
 	ck_assert_uint_eq(driver_config_interrupts(&rig.driver), 1);
 	ck_assert_uint_ne(get(DRIVER_GENERATION, 1), generation);
 	rig_finish();
@@ -118,7 +118,7 @@ START_TEST(no_vector_is_no_interrupt)
 	set(DRIVER_CONFIG_VECTOR, 2, 0xffff);
 	unsigned lines = rig.world.rises[rig.driver.gsi];
 	submit(0, 1);
-	virtio_config_changed(rig.echo.virtio);
+	echo_change_config(&rig.echo);
 	struct ring_used used;
 	while (driver_try_collect(&rig.driver, 0, &used) == 0)
 		usleep(100);
@@ -135,7 +135,7 @@ START_TEST(the_isr_tells_why_and_is_cleared_by_reading)
 	rig_init();
 	ck_assert_int_eq(driver_start(&rig.driver, &(struct driver_options){.intx = true}), 0);
 	ck_assert_uint_eq(world_read(&rig.world, rig.driver.isr_gpa, 1), 0);
-	virtio_config_changed(rig.echo.virtio);
+	echo_change_config(&rig.echo);
 	ck_assert_uint_ne(rig.world.levels[rig.driver.gsi], 0);
 	submit(0, 1);
 	struct ring_used used;
@@ -152,7 +152,7 @@ END_TEST
 START_TEST(no_interrupt_before_driver_ok)
 {
 	rig_init();
-	virtio_config_changed(rig.echo.virtio);
+	echo_change_config(&rig.echo);
 	ck_assert_uint_eq(rig.world.rises[rig.driver.gsi], 0);
 	ck_assert_uint_eq(world_read(&rig.world, rig.driver.isr_gpa, 1), 0);
 	ck_assert_uint_eq(get(DRIVER_GENERATION, 1), 1);

@@ -70,7 +70,7 @@ START_TEST(resets_at_any_moment)
 			usleep(i % 300);
 		set(DRIVER_STATUS, 1, 0);
 		if (i % 3 == 0)
-			virtio_config_changed(rig.echo.virtio);
+			echo_change_config(&rig.echo);
 	}
 	start(0);
 	exchange(0, 1);
@@ -400,7 +400,7 @@ START_TEST(vcpus_run_wild)
 	struct virtio_regs regs;
 	for (unsigned i = 0; i < 60; i++) {
 		usleep(2000);
-		virtio_config_changed(rig.echo.virtio);
+		echo_change_config(&rig.echo);
 		virtio_save(rig.echo.virtio, &regs);
 		if (i % 8 == 0)
 			virtio_reset(rig.echo.virtio);

@@ -166,7 +166,7 @@ START_TEST(an_interrupt_that_waits_is_restored)
 {
 	rig_init();
 	ck_assert_int_eq(driver_start(&rig.driver, &(struct driver_options){.intx = true}), 0);
-	virtio_config_changed(rig.echo.virtio);
+	echo_change_config(&rig.echo);
 	ck_assert_uint_ne(rig.world.levels[rig.driver.gsi], 0);
 	struct virtio_regs regs;
 	struct err err;

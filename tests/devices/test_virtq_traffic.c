@@ -278,7 +278,7 @@ static void check_used(struct duet *duet, const uint64_t *expected, const struct
 	uint64_t value;
 	uint64_t gpa = RIG_DATA_GPA + (uint64_t)used->id * SLOT_BYTES;
 	ck_assert_uint_eq(used->len, sizeof(value));
-	ck_assert_int_eq(guest_memory_read(duet->rig.memory, gpa + 8, &value, sizeof(value)), 0);
+	memcpy(&value, guest_memory_at(duet->rig.memory, gpa + 8, sizeof(value)), sizeof(value));
 	ck_assert_uint_eq(value, ~expected[used->id]);
 }
 

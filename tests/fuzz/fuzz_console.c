@@ -11,7 +11,6 @@
 #include "../../devices/virtio/console.h"
 #include "base/cleanup.h"
 #include "devices/chardev.h"
-#include "devices/console.h"
 #include "rig.h"
 
 #include <pthread.h>

@@ -228,7 +228,7 @@ static void act_device(struct machine *m, unsigned choice)
 		m->echo.room = 2;
 		break;
 	case 4:
-		virtio_config_changed(m->echo.virtio);
+		echo_change_config(&m->echo);
 		break;
 	case 5:
 		virtio_needs_reset(m->echo.virtio, "fuzz");

@@ -56,15 +56,13 @@ END_TEST
 START_TEST(copies_are_all_or_nothing)
 {
 	struct guest_memory *memory = memory_of(1 * MIB, true);
-	uint8_t in[16], out[16];
+	const uint8_t *at = guest_memory_at(memory, MIB - 16, 16);
+	uint8_t in[16];
 	memset(in, 0x5a, sizeof(in));
-	memset(out, 0, sizeof(out));
 	ck_assert_int_eq(guest_memory_write(memory, MIB - 8, in, 16), -EFAULT);
-	ck_assert_int_eq(guest_memory_read(memory, MIB - 8, out, 8), 0);
-	ck_assert_uint_eq(out[0], 0);
+	ck_assert_uint_eq(at[8], 0);
 	ck_assert_int_eq(guest_memory_write(memory, MIB - 16, in, 16), 0);
-	ck_assert_int_eq(guest_memory_read(memory, MIB - 16, out, 16), 0);
-	ck_assert_mem_eq(in, out, 16);
+	ck_assert_mem_eq(in, at, 16);
 	guest_memory_destroy(memory);
 }
 END_TEST
