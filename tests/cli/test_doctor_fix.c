@@ -4,6 +4,7 @@
  * would.
  */
 #include "harness.h"
+#include "scratch.h"
 
 #include "../../src/cli/doctor.h"
 
@@ -76,8 +77,8 @@ static struct doctor_case patient_from(const char *name, struct fake *fake)
 {
 	struct doctor_case patient;
 	struct err err = ERR_INIT;
-	*fake = (struct fake){.root = "/tmp/aerie-doctor-XXXXXX"};
-	ck_assert_ptr_nonnull(mkdtemp(fake->root));
+	*fake = (struct fake){0};
+	ck_assert_ptr_nonnull(scratch_folder(fake->root, sizeof(fake->root), "doctor-XXXXXX"));
 	run_shell("cp -a tests/data/doctor/%s/. %s", name, fake->root);
 	patient.root = fake->root;
 	ck_assert_int_eq(host_facts_gather(fake->root, &patient.facts, &err), 0);

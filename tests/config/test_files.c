@@ -2,6 +2,7 @@
 #include "base/cleanup.h"
 #include "config/config.h"
 #include "harness.h"
+#include "scratch.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -13,7 +14,7 @@ enum { CONFIG_BYTES_MAX = 1 << 20 };
 
 static const char smallest[] = "{ \"boot\": { \"kernel\": \"kernel\" } }";
 
-static char folder[] = "/tmp/aerie-config-XXXXXX";
+static char folder[64];
 
 static const char *in_folder(const char *name)
 {
@@ -171,7 +172,7 @@ int main(void)
 		a_config_is_a_readable_regular_file,   a_config_has_at_most_one_mebibyte,
 		unreadable_files_are_refused,	       standard_input_is_read_to_its_end,
 		standard_input_that_fails_is_an_error, no_descriptor_stays_open};
-	if (!mkdtemp(folder))
+	if (!scratch_folder(folder, sizeof(folder), "config-XXXXXX"))
 		return EXIT_FAILURE;
 	int status = harness_run("config/files", tests, ARRAY_LEN(tests));
 	static const char *const made[] = {"kernel", "fifo", "x.json", "full.json", "over.json", "secret"};

@@ -4,6 +4,7 @@
 #include "control/control.h"
 
 #include "harness.h"
+#include "scratch.h"
 
 #include <cjson/cJSON.h>
 #include <fcntl.h>
@@ -43,8 +44,8 @@ static void rig_init(struct rig *rig)
 {
 	const char *build = getenv("AERIE_BUILD");
 	char text[1024];
-	*rig = (struct rig){.folder = "/tmp/aerie-events-XXXXXX", .err = ERR_INIT};
-	ck_assert_ptr_nonnull(mkdtemp(rig->folder));
+	*rig = (struct rig){.err = ERR_INIT};
+	ck_assert_ptr_nonnull(scratch_folder(rig->folder, sizeof(rig->folder), "events-XXXXXX"));
 	(void)snprintf(rig->socket, sizeof(rig->socket), "%s/control", rig->folder);
 	(void)snprintf(
 		text, sizeof(text),

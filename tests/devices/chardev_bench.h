@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "fake.h"
 #include "harness.h"
+#include "scratch.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -69,8 +70,7 @@ static inline void bench_init(struct bench *bench)
 	(void)signal(SIGPIPE, SIG_IGN); /* as main does */
 	bench->got = malloc(BENCH_INPUT_BYTES);
 	bench->room = SIZE_MAX;
-	memcpy(bench->folder, "/tmp/aerie-chardev-XXXXXX", sizeof("/tmp/aerie-chardev-XXXXXX"));
-	ck_assert_ptr_nonnull(mkdtemp(bench->folder));
+	ck_assert_ptr_nonnull(scratch_folder(bench->folder, sizeof(bench->folder), "chardev-XXXXXX"));
 	(void)fflush(NULL);
 	for (int fd = 0; fd < 3; fd++)
 		bench->kept[fd] = fcntl(fd, F_DUPFD_CLOEXEC, 3);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "driver.h"
 #include "harness.h"
+#include "scratch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +19,7 @@
 
 enum { FILE_BYTES = 4 << 20, PATH_BYTES = 64, ROUNDS = 40 };
 
-static char folder[] = "/tmp/aerie-virtio-XXXXXX";
+static char folder[PATH_BYTES - 8];
 static char disk_path[PATH_BYTES], pmem_path[PATH_BYTES], vsock_path[PATH_BYTES], net_path[PATH_BYTES];
 
 static const struct machine_config everything = {

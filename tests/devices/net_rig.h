@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "driver.h"
 #include "harness.h"
+#include "scratch.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -239,8 +240,7 @@ static inline void rig_open(struct rig *rig)
 {
 	log_set_level(LOG_ERROR);
 	world_init(&rig->world, 2);
-	(void)snprintf(rig->folder, sizeof(rig->folder), "/tmp/aerie-net-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(rig->folder));
+	ck_assert_ptr_nonnull(scratch_folder(rig->folder, sizeof(rig->folder), "net-XXXXXX"));
 	(void)snprintf(rig->path, sizeof(rig->path), "%s/cable", rig->folder);
 }
 

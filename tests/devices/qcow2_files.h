@@ -11,6 +11,7 @@
 #include "../../devices/backend/qcow2.h"
 #include "base/cleanup.h"
 #include "harness.h"
+#include "scratch.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -58,9 +59,7 @@ static inline const char *test_folder(void)
 {
 	static char folder[256];
 	if (!folder[0]) {
-		const char *tmp = getenv("TMPDIR");
-		(void)snprintf(folder, sizeof(folder), "%s/qcow2-XXXXXX", tmp ? tmp : "/tmp");
-		if (!mkdtemp(folder))
+		if (!scratch_folder(folder, sizeof(folder), "qcow2-XXXXXX"))
 			abort();
 	}
 	return folder;

@@ -1,5 +1,6 @@
 /* Raw images: containers, sizes, opening, a disk that is full. */
 #include "block_rig.h"
+#include "scratch.h"
 
 #include <sched.h>
 #include <sys/mount.h>
@@ -162,8 +163,8 @@ static int fill_a_disk(const char *folder)
 
 START_TEST(a_full_disk_is_an_error_and_no_more)
 {
-	char folder[] = "/tmp/aerie-block-XXXXXX";
-	ck_assert_ptr_nonnull(mkdtemp(folder));
+	char folder[64];
+	ck_assert_ptr_nonnull(scratch_folder(folder, sizeof(folder), "block-XXXXXX"));
 	pid_t pid = fork();
 	if (pid == 0)
 		_exit(fill_a_disk(folder));

@@ -416,11 +416,11 @@ START_TEST(a_pty_that_cannot_be_had_says_why)
 	none.rlim_max = old.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &none);
 	int pty = bench_try(&bench, CHARDEV_PTY, NULL),
-	    socket = bench_try(&bench, CHARDEV_UNIX, "/tmp/aerie-x");
+	    socket = bench_try(&bench, CHARDEV_UNIX, "/nowhere/x");
 	setrlimit(RLIMIT_NOFILE, &old);
 	ck_assert_int_eq(pty, -EMFILE);
 	ck_assert_int_eq(socket, -EMFILE);
-	ck_assert_str_eq(bench.fake.err.text, "/tmp/aerie-x: Too many open files");
+	ck_assert_str_eq(bench.fake.err.text, "/nowhere/x: Too many open files");
 	bench_finish(&bench);
 }
 END_TEST

@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "driver.h"
 #include "harness.h"
+#include "scratch.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -56,8 +57,7 @@ static void rig_init(uint64_t features)
 	struct err err = ERR_INIT;
 	log_set_level(LOG_ERROR);
 	rig = (struct rig){.config = {.port_count = 2}};
-	(void)snprintf(rig.folder, sizeof(rig.folder), "/tmp/aerie-console-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(rig.folder));
+	ck_assert_ptr_nonnull(scratch_folder(rig.folder, sizeof(rig.folder), "console-XXXXXX"));
 	(void)snprintf(rig.log, sizeof(rig.log), "%s/log", rig.folder);
 	(void)snprintf(rig.socket, sizeof(rig.socket), "%s/socket", rig.folder);
 	rig.config.ports[0] = (struct chardev_config){.kind = CHARDEV_FILE, .path = rig.log};

@@ -2,6 +2,7 @@
 #include "base/layout.h"
 #include "harness.h"
 #include "one.h"
+#include "scratch.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -72,8 +73,8 @@ END_TEST
 
 START_TEST(console_writes_to_its_file)
 {
-	char path[] = "/tmp/aerie-debug-XXXXXX";
-	_cleanup_close_ int fd = mkstemp(path);
+	char path[64];
+	_cleanup_close_ int fd = scratch_file(path, sizeof(path), "debug-XXXXXX");
 	ck_assert_int_ge(fd, 0);
 	const struct machine_config config = {
 		.debug = {.has_console = true, .console = {CHARDEV_FILE, path}},

@@ -391,7 +391,8 @@ int main(void)
 				      damaged_state_is_refused_whole_or_taken,
 				      a_slot_that_is_taken_is_refused,
 				      a_device_is_destroyed_in_use};
-	if (!mkdtemp(folder) || make_file(disk_path, "disk") || make_file(pmem_path, "pmem")) {
+	if (!scratch_folder(folder, sizeof(folder), "virtio-XXXXXX") || make_file(disk_path, "disk") ||
+	    make_file(pmem_path, "pmem")) {
 		perror(folder);
 		return EXIT_FAILURE;
 	}

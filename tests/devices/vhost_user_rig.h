@@ -5,6 +5,7 @@
 #include "../../devices/devices.h"
 #include "base/log.h"
 #include "driver.h"
+#include "scratch.h"
 #include "vhost_user_peer.h"
 
 enum { SLOTS = 64, SLOT_BYTES = 8192, DATA_BYTES = 4096 };
@@ -35,7 +36,9 @@ static inline void rig_world(uint64_t protocol)
 	memset(&rig, 0, sizeof(rig));
 	world_init(&rig.world, 1);
 	rig.gpa = world_alloc(&rig.world, SLOTS * SLOT_BYTES);
-	(void)snprintf(rig.peer.path, sizeof(rig.peer.path), "/tmp/aerie-vu-%d-%u", (int)getpid(), runs++);
+	char name[32];
+	(void)snprintf(name, sizeof(name), "vu-%d-%u", (int)getpid(), runs++);
+	scratch_path(rig.peer.path, sizeof(rig.peer.path), name);
 	rig.peer.disk = calloc(1, PEER_DISK);
 	rig.peer.capacity = PEER_DISK / PEER_SECTOR;
 	rig.peer.features = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | PROTOCOL_F | VIRTIO_BIT(9) |

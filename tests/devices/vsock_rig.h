@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "driver.h"
 #include "harness.h"
+#include "scratch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,7 +38,7 @@ struct rig {
 	struct device *device;
 	struct driver driver;
 	struct vsock_config config;
-	char dir[40], path[64];
+	char dir[64], path[80];
 	uint64_t rx_gpa, tx_gpa, event_gpa;
 	uint64_t rx_at[VIRTQ_SIZE_MAX]; /* the buffer of each id */
 };
@@ -53,8 +54,7 @@ static inline void rig_world(void)
 {
 	log_set_level(LOG_ERROR);
 	memset(&rig, 0, sizeof(rig));
-	(void)snprintf(rig.dir, sizeof(rig.dir), "/tmp/aerie-vsock-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(rig.dir));
+	ck_assert_ptr_nonnull(scratch_folder(rig.dir, sizeof(rig.dir), "vsock-XXXXXX"));
 	(void)snprintf(rig.path, sizeof(rig.path), "%s/v", rig.dir);
 	rig.config = (struct vsock_config){.cid = GUEST_CID, .path = rig.path};
 	world_init(&rig.world, 1);

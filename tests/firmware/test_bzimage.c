@@ -157,8 +157,8 @@ START_TEST(a_missing_initrd_has_its_errno)
 	rig.config.boot.initrd = "/nonexistent/initrd";
 	ck_assert_int_eq(rig_load(&rig, image, sizeof(image)), -ENOENT);
 	ck_assert_str_eq(rig.err.text, "/nonexistent/initrd: No such file or directory");
-	rig.config.boot.initrd = "/tmp";
-	rig_assert_refuses(&rig, image, sizeof(image), "/tmp: not a regular file");
+	rig.config.boot.initrd = "/";
+	rig_assert_refuses(&rig, image, sizeof(image), "/: not a regular file");
 	rig.config.boot.initrd = rig_file(&rig, "", 0);
 	rig_assert_refuses(&rig, image, sizeof(image), "the file is empty");
 	rig_close(&rig);

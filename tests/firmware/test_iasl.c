@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/layout.h"
 #include "harness.h"
+#include "scratch.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -41,9 +42,9 @@ static void check_config(const struct machine_config *config)
 	struct err err = ERR_INIT;
 	ck_assert_int_eq(acpi_write_tables(config, area, &err), 0);
 
-	char folder[] = "/tmp/aerie-iasl-XXXXXX";
+	char folder[64];
 	char command[256];
-	ck_assert_ptr_nonnull(mkdtemp(folder));
+	ck_assert_ptr_nonnull(scratch_folder(folder, sizeof(folder), "iasl-XXXXXX"));
 	int here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	ck_assert_int_ge(here, 0);
 	ck_assert_int_eq(chdir(folder), 0);

@@ -11,6 +11,7 @@
 #include "../../devices/devices.h"
 #include "../../devices/virtio/net.h"
 #include "../devices/driver.h"
+#include "scratch.h"
 
 #include <poll.h>
 #include <string.h>
@@ -57,7 +58,9 @@ static void begin(void)
 	struct err err = ERR_INIT;
 	log_set_level(LOG_ERROR);
 	world_init(&rig.world, 1);
-	(void)snprintf(rig.path, sizeof(rig.path), "/tmp/aerie-fuzz-net-%d", (int)getpid());
+	char name[32];
+	(void)snprintf(name, sizeof(name), "fuzz-net-%d", (int)getpid());
+	scratch_path(rig.path, sizeof(rig.path), name);
 	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", rig.path);
 	(void)unlink(rig.path);
 	config.passt = rig.path;

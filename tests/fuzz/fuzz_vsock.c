@@ -5,6 +5,7 @@
  */
 #include "../../devices/devices.h"
 #include "rig.h"
+#include "scratch.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -34,7 +35,9 @@ static void make_once(void)
 {
 	if (fuzz.made)
 		return;
-	(void)snprintf(fuzz.path, sizeof(fuzz.path), "/tmp/aerie-fuzz-vsock-%d", (int)getpid());
+	char name[32];
+	(void)snprintf(name, sizeof(name), "fuzz-vsock-%d", (int)getpid());
+	scratch_path(fuzz.path, sizeof(fuzz.path), name);
 	fuzz.config = (struct vsock_config){.cid = CID, .path = fuzz.path};
 	rig_make(&fuzz.rig, &vsock_class, &fuzz.config, VIRTIO_ID_VSOCK);
 	fuzz.made = true;

@@ -2,6 +2,7 @@
  * no. */
 #include "harness.h"
 #include "host/facts.h"
+#include "scratch.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -52,11 +53,10 @@ START_TEST(amd_writes_its_parameters_as_numbers)
 END_TEST
 
 /* A root of one file; the caller removes it with forget_tree. */
-static void make_tree(char root[static 32], const char *folder, const char *name, const char *text)
+static void make_tree(char root[static 64], const char *folder, const char *name, const char *text)
 {
 	char path[96];
-	(void)snprintf(root, 32, "/tmp/aerie-facts-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(root));
+	ck_assert_ptr_nonnull(scratch_folder(root, 64, "facts-XXXXXX"));
 	(void)snprintf(path, sizeof(path), "%s/%s", root, folder);
 	ck_assert(folder[0] == '\0' || mkdir(path, 0755) == 0);
 	(void)snprintf(path, sizeof(path), "%s/%s/%s", root, folder, name);
@@ -75,7 +75,7 @@ static void forget_tree(const char *root)
 
 START_TEST(flags_are_whole_words)
 {
-	char root[32];
+	char root[64];
 	make_tree(root, "proc", "cpuinfo",
 		  "vendor_id\t: AuthenticAMD\nflags\t\t: fpu x2avic svm_lock vmx\n"
 		  "vmx flags\t: ept_ad ept_1gb xvpid\n\nflags\t\t: svm\n");
@@ -105,7 +105,7 @@ START_TEST(pvm_is_known_by_its_module_and_without_it)
 	ck_assert_int_eq(facts.dev.open_error, 0);
 	ck_assert_int_eq(facts.outer, HOST_OUTER_KVM);
 
-	char root[32];
+	char root[64];
 	make_tree(root, "", "aerie-facts", "kvm_open=ok\nkvm_api=12\n");
 	facts = facts_of(root);
 	ck_assert_int_eq(facts.flavour, HOST_FLAVOUR_PVM);
@@ -158,7 +158,7 @@ START_TEST(bad_record_names_file_and_line)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct host_facts facts;
 		struct err err = ERR_INIT;
-		char root[32];
+		char root[64];
 		make_tree(root, "", "aerie-facts", bad[i].text);
 		ck_assert_int_eq(host_facts_gather(root, &facts, &err), -EINVAL);
 		ck_assert_msg(strncmp(err.text, root, strlen(root)) == 0, "%s", err.text);

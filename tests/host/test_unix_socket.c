@@ -3,6 +3,7 @@
 #include "host/unix_socket.h"
 
 #include "harness.h"
+#include "scratch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,11 +12,19 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+static char folder[64];
+
 static void in_folder(void)
 {
-	char folder[] = "/tmp/aerie-socket-XXXXXX";
-	ck_assert_ptr_nonnull(mkdtemp(folder));
+	ck_assert_ptr_nonnull(scratch_folder(folder, sizeof(folder), "socket-XXXXXX"));
 	ck_assert_int_eq(chdir(folder), 0);
+}
+
+static void remove_folder(void)
+{
+	(void)unlink("s");
+	(void)unlink("other");
+	ck_assert_int_eq(rmdir(folder), 0);
 }
 
 START_TEST(the_file_has_its_mode_from_the_first_moment)
@@ -36,6 +45,7 @@ START_TEST(the_file_has_its_mode_from_the_first_moment)
 	ck_assert_int_eq(stat("s", &file), 0);
 	ck_assert_uint_eq(file.st_mode & 07777, 0755);
 	unix_socket_unlisten(&listener);
+	remove_folder();
 }
 END_TEST
 
@@ -60,6 +70,7 @@ START_TEST(a_dead_socket_gives_way_a_live_one_does_not)
 	second.fd = close_fd(second.fd);
 	ck_assert_int_eq(unix_socket_listen("s", 0600, 1, &listener, &err), 0);
 	unix_socket_unlisten(&listener);
+	remove_folder();
 }
 END_TEST
 
@@ -81,6 +92,7 @@ START_TEST(what_is_no_socket_stays)
 	ck_assert_int_eq(unix_socket_listen(path, 0600, 1, &listener, &err), -ENAMETOOLONG);
 	ck_assert_ptr_nonnull(strstr(err.text, "at most 107 characters"));
 	unix_socket_unlisten(&listener);
+	remove_folder();
 }
 END_TEST
 

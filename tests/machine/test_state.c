@@ -5,6 +5,7 @@
 #include "memory/memory.h"
 
 #include "harness.h"
+#include "scratch.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -92,9 +93,9 @@ static size_t read_text(const char *path, char *text, size_t used)
 
 START_TEST(a_guest_goes_on_where_it_was)
 {
-	char folder[] = "/tmp/aerie-state-XXXXXX", first[64], second[64];
+	char folder[64], first[96], second[96];
 	_cleanup_free_ char *text = calloc(1, TEXT_MAX + 1);
-	ck_assert_ptr_nonnull(mkdtemp(folder));
+	ck_assert_ptr_nonnull(scratch_folder(folder, sizeof(folder), "state-XXXXXX"));
 	(void)snprintf(first, sizeof(first), "%s/first", folder);
 	(void)snprintf(second, sizeof(second), "%s/second", folder);
 	struct rig one, two;

@@ -12,6 +12,7 @@
 #include "base/layout.h"
 #include "harness.h"
 #include "memory/handover.h"
+#include "scratch.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -314,7 +315,9 @@ static inline void world_init_ram(struct world *world, bool shared)
 		rest[i + 7] = (uint8_t)(i >> 12 & 0xff); /* every 256th page is zero */
 	/* What the destination had before must not show through. */
 	memset(guest_memory_at(world->dest.memory, 0, WORLD_RAM), 0x55, WORLD_RAM);
-	snprintf(world->path, sizeof(world->path), "/tmp/aerie-migrate-%d-%u", getpid(), number++);
+	char name[32];
+	(void)snprintf(name, sizeof(name), "migrate-%d-%u", getpid(), number++);
+	scratch_path(world->path, sizeof(world->path), name);
 	snprintf(world->uri_text, sizeof(world->uri_text), "unix:%s", world->path);
 	ck_assert_int_eq(uri_parse(world->uri_text, &world->uri, &err), 0);
 	atomic_store(&world->disk, &world->source);

@@ -9,6 +9,7 @@
 #include "snapshot/snapshot.h"
 
 #include "harness.h"
+#include "scratch.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -60,8 +61,8 @@ static inline const char *rig_build(void)
 static inline void rig_init(struct rig *rig, const char *more)
 {
 	char text[1024];
-	*rig = (struct rig){.err = ERR_INIT, .folder = "/tmp/aerie-snapshot-XXXXXX"};
-	ck_assert_ptr_nonnull(mkdtemp(rig->folder));
+	*rig = (struct rig){.err = ERR_INIT};
+	ck_assert_ptr_nonnull(scratch_folder(rig->folder, sizeof(rig->folder), "snapshot-XXXXXX"));
 	(void)snprintf(text, sizeof(text),
 		       "{%s\"cpus\": {\"count\": 2}, \"debug\": {\"exit\": true, \"console\": {\"file\": "
 		       "\"%s/console0\"}}, \"boot\": {\"kernel\": \"%s/tests/native/count.elf\"}}",

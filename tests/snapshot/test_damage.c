@@ -183,9 +183,9 @@ static void check(const char *set, const char *reason)
 START_TEST(disks_must_be_what_they_were)
 {
 	char path[RIG_PATH_BYTES], other[RIG_PATH_BYTES], set[RIG_PATH_BYTES + 32], more[512];
-	char folder[] = "/tmp/aerie-disk-XXXXXX";
+	char folder[64];
 	static const char zeros[65536];
-	ck_assert_ptr_nonnull(mkdtemp(folder));
+	ck_assert_ptr_nonnull(scratch_folder(folder, sizeof(folder), "disk-XXXXXX"));
 	(void)snprintf(path, sizeof(path), "%s/disk", folder);
 	(void)snprintf(other, sizeof(other), "%s/other", folder);
 	put(path, zeros, sizeof(zeros));

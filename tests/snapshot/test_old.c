@@ -7,11 +7,11 @@ static void goes_on(const char *dir)
 {
 	enum { MAX = RIG_NUMBERS * RIG_LINE_BYTES + 1 };
 	static char text[MAX];
-	char kernel[RIG_PATH_BYTES], console[RIG_PATH_BYTES], file[64] = "/tmp/aerie-old-XXXXXX";
+	char kernel[RIG_PATH_BYTES], console[RIG_PATH_BYTES], file[64];
 	const char *sets[] = {kernel, console};
 	struct snapshot *snapshot;
 	struct rig rig = {.err = ERR_INIT};
-	int fd = mkstemp(file);
+	int fd = scratch_file(file, sizeof(file), "old-XXXXXX");
 	ck_assert_int_ge(fd, 0);
 	(void)snprintf(kernel, sizeof(kernel), "boot.kernel=%s/tests/native/count.elf", rig_build());
 	(void)snprintf(console, sizeof(console), "debug.console={\"file\": \"%s\"}", file);

@@ -1,6 +1,7 @@
 /* The encoding of state/state.h, to the byte, and what a restore must refuse. */
 #include "base/cleanup.h"
 #include "harness.h"
+#include "scratch.h"
 #include "state/state.h"
 
 #include <errno.h>
@@ -171,8 +172,8 @@ START_TEST(dtc_prints_it)
 	ck_assert_int_eq(state_encode(&unit_table, &sample, fdt), 0);
 	size_t size = tree_end(fdt);
 
-	char path[] = "/tmp/aerie-state-XXXXXX";
-	_cleanup_close_ int fd = mkstemp(path);
+	char path[64];
+	_cleanup_close_ int fd = scratch_file(path, sizeof(path), "state-XXXXXX");
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(write(fd, fdt, size), (ssize_t)size);
 	char command[128];
