@@ -16,7 +16,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { GUID_BYTES = 16, GUID_CHARS = 36 };
+enum { GUID_BYTES = 16 };
 
 struct vmgenid_regs {
 	uint8_t guid[GUID_BYTES]; /* as the guest reads it */

@@ -12,7 +12,7 @@
 #include "devices/device.h"
 #include "virtq.h"
 
-enum { VIRTIO_QUEUES_MAX = 64, VIRTIO_CONFIG_MAX = 256 };
+enum { VIRTIO_QUEUES_MAX = 64 };
 
 /* Device ids (5) and feature bits (6). */
 enum virtio_id {

@@ -124,6 +124,4 @@ static inline uint32_t layout_pci_gsi(uint32_t slot)
 #define LAYOUT_RESET_VALUE   0x06 /* to LAYOUT_PORT_RESET: full reset */
 #define LAYOUT_SLEEP_TYPE_S5 5	  /* to PM1_CNT SLP_TYP: soft off */
 
-#define LAYOUT_CPU_APIC_ID_MAX 0xfffe
-
 #endif

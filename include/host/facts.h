@@ -83,7 +83,6 @@ struct host_kvm {
 };
 
 struct host_pages {
-	uint64_t size_kib;
 	uint64_t total, free;
 };
 

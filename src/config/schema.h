@@ -87,7 +87,6 @@ extern const struct chardev_form chardev_forms[]; /* ends with a NULL word */
 
 #define AT_BOOL(s, m)	 .type = KEY_BOOL, .offset = FIELD(bool, s, m)
 #define AT_UINT(s, m)	 .type = KEY_UINT, .offset = FIELD(uint32_t, s, m)
-#define AT_HEX(s, m)	 .type = KEY_HEX, .offset = FIELD(uint32_t, s, m)
 #define AT_SIZE(s, m)	 .type = KEY_SIZE, .offset = FIELD(uint64_t, s, m)
 #define AT_TEXT(s, m)	 .type = KEY_TEXT, .offset = FIELD(const char *, s, m)
 #define AT_FILE(s, m)	 .type = KEY_FILE, .offset = FIELD(const char *, s, m)

@@ -10,7 +10,6 @@
 /* 0x80000001 EDX repeats these bits of leaf 1 EDX on AMD's processors (APM 3, appendix E.4.2). */
 #define AMD_REPEATED 0x0183f3ffU
 
-#define MSR_VMX_FIRST	   0x480
 #define MSR_VMX_CR0_FIXED0 0x486
 #define MSR_VMX_CR0_FIXED1 0x487
 #define MSR_VMX_CR4_FIXED0 0x488

@@ -331,7 +331,6 @@ static void gather_pages(const char *root, uint64_t size_kib, struct host_pages 
 	char folder[64];
 	(void)snprintf(folder, sizeof(folder), "sys/kernel/mm/hugepages/hugepages-%llukB",
 		       (unsigned long long)size_kib);
-	pages->size_kib = size_kib;
 	pages->total = facts_number(root, folder, "nr_hugepages");
 	pages->free = facts_number(root, folder, "free_hugepages");
 }

@@ -15,7 +15,6 @@
 #define CPUID_HYPERVISOR_FIRST 0x40000000U
 #define CPUID_HYPERVISOR_LAST  0x40000f00U
 #define CPUID_HYPERVISOR_STEP  0x100U
-#define CPUID_PVM	       0x40000002U
 #define CPUID_PVM_EBX	       0x6d7670U  /* "pvm" */
 #define CPUID_1_ECX_VMX	       (1U << 5)  /* SDM volume 2, CPUID */
 #define CPUID_1_ECX_GUEST      (1U << 31) /* set by every hypervisor that wants to be seen */
