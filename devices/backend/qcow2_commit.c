@@ -4,8 +4,8 @@
  * A table that is durable must not name what is not: each step below ends with a sync before the next begins.
  *
  *	1. refcount blocks	so that a cluster is counted before a table names it: a crash leaks it at
- *worst. The sync also makes the data durable, and what was copied around it from an older cluster, before an
- *L2 entry replaces the older cluster.
+ *				worst. The sync also makes the data durable, and what was copied around it
+ *				from an older cluster, before an L2 entry replaces the older cluster.
  *	2. refcount table	names the blocks of step 1
  *	3. header		names the refcount table, when that has moved
  *	4. L2 tables		name data; new tables are whole

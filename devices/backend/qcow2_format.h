@@ -15,10 +15,13 @@
  *	 60  4  internal snapshots
  *	 64  8  offset of their table
  *	version 3:
- *	 72  8  incompatible features: 0 dirty, 1 corrupt, 2 external data file, 3 compression type, 4
- *extended L2 80  8  compatible features: 0 lazy refcounts 88  8  autoclear features: a writer that does not
- *know a bit clears it 96  4  refcount_order: refcounts have 1 << this bits; 0 to 6. Version 2: 4 100  4
- *header_length, at least 104, a multiple of 8 104  1  compression type: 0 zlib, 1 zstd
+ *	 72  8  incompatible features: 0 dirty, 1 corrupt, 2 external data file, 3 compression type,
+ *		4 extended L2
+ *	 80  8  compatible features: 0 lazy refcounts
+ *	 88  8  autoclear features: a writer that does not know a bit clears it
+ *	 96  4  refcount_order: refcounts have 1 << this bits; 0 to 6. Version 2: 4
+ *	100  4  header_length, at least 104, a multiple of 8
+ *	104  1  compression type: 0 zlib, 1 zstd
  *
  * From header_length (version 2: 72) on: extensions of 4 bytes type, 4 bytes length, the data, and padding to
  * a multiple of 8; type 0 ends them. 0xe2792aca holds the backing file's format.

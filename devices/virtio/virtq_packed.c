@@ -6,8 +6,8 @@
  *	bits 16, 17	RING_EVENT_FLAGS_*		the rest 0
  *
  * A descriptor is available when AVAIL is our wrap counter and USED is not; we make it used by setting both
- *to our counter (2.8.1). A used chain takes one descriptor, but the next one is written as many slots further
- *on as the chain had.
+ * to our counter (2.8.1). A used chain takes one descriptor, but the next one is written as many slots
+ * further on as the chain had.
  */
 #include "virtq_impl.h"
 

@@ -2,14 +2,15 @@
  * Errors carried to the caller.
  *
  * A function that sets up or restores something takes `struct err *err` last and returns 0 or -errno. The
- *struct lives on the caller's stack; the first error wins; callers that know more put their context in front.
- *A library function returns an error or logs it, never both.
+ * struct lives on the caller's stack; the first error wins; callers that know more put their context in
+ * front. A library function returns an error or logs it, never both.
  *
  *	if (fd < 0)
  *		return err_set(err, -errno, "%s: %s", path, strerror(errno));
  *	...
- *	return err_prepend(err, "boot.kernel");		// gives "boot.kernel: /x/vmlinuz: No such file or
- *directory"
+ *	return err_prepend(err, "boot.kernel");
+ *
+ * gives "boot.kernel: /x/vmlinuz: No such file or directory".
  */
 #ifndef AERIE_BASE_ERR_H
 #define AERIE_BASE_ERR_H

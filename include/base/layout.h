@@ -1,6 +1,6 @@
 /*
  * Every address and number of the PC that aerie builds. It stands on the lowest floor because RAM, devices,
- *firmware tables and boot loaders must agree on it; nothing else in the tree spells an address.
+ * firmware tables and boot loaders must agree on it; nothing else in the tree spells an address.
  *
  * Guest-physical memory
  *

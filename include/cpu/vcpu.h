@@ -74,7 +74,7 @@ int vcpus_reset(struct vcpus *vcpus, struct err *err);
  * Loading has two steps, so that nothing is touched before all of it was found good: vcpus_state_read decodes
  * and compares it with these vCPUs and this host (other vendor, CPU feature or MSR that is lacking, no nested
  * state); vcpus_state_apply puts it into vCPUs that never ran. Then come the interrupt chips, and then
- * vcpus_state_apply_clock: nested-state.md says why.
+ * vcpus_state_apply_clock. Why the parts of a vCPU have their order stands in src/cpu/vcpu_state.c.
  */
 struct vcpus_state;
 enum vcpus_time {

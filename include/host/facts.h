@@ -1,20 +1,22 @@
 /*
  * What this host is, as far as running hypervisors in guests is concerned. Gathering only reads, needs
- *neither root nor KVM, and draws no conclusions: those are `aerie doctor`'s.
+ * neither root nor KVM, and draws no conclusions: those are `aerie doctor`'s.
  *
  * Everything is looked up below a root folder, so that a recorded tree stands for a machine. What no file of
  * /proc or /sys can tell (opening /dev/kvm, its ioctls, CPUID, MSRs) comes from ROOT/aerie-facts then, never
- *from the machine that the recorded tree is read on. That file has one `key=value` a line, `#` for comments,
- *every key optional:
+ * from the machine that the recorded tree is read on. That file has one `key=value` a line, `#` for
+ * comments, every key optional:
  *
  *	kvm_open=ok           or the name of the errno: ENOENT (default), EACCES, EPERM, ENODEV, ENXIO, EBUSY
- *	kvm_group=kvm         group that may read and write /dev/kvm; absent when its mode gives the group
- *nothing kvm_api=12            KVM_GET_API_VERSION kvm_nested_state=8320
- *KVM_CHECK_EXTENSION(KVM_CAP_NESTED_STATE), bytes kvm_offers=vmx        KVM_GET_SUPPORTED_CPUID has the bit
- *of: vmx, svm, none cpuid=vmx             the CPU's own CPUID has the bit of: vmx, svm, none firmware=off
- *IA32_FEATURE_CONTROL or VM_CR forbids VMX or SVM: off; allows it: on hypervisor=KVMKVMKVM  signature in
- *CPUID 0x40000000, repeated for 0x40000100 and so on hypervisor_pvm=1      CPUID 0x40000002 says that this
- *KVM is PVM
+ *	kvm_group=kvm         group that may read and write /dev/kvm; absent when its mode gives the
+ *	                      group nothing
+ *	kvm_api=12            KVM_GET_API_VERSION
+ *	kvm_nested_state=8320 KVM_CHECK_EXTENSION(KVM_CAP_NESTED_STATE), bytes
+ *	kvm_offers=vmx        KVM_GET_SUPPORTED_CPUID has the bit of: vmx, svm, none
+ *	cpuid=vmx             the CPU's own CPUID has the bit of: vmx, svm, none
+ *	firmware=off          IA32_FEATURE_CONTROL or VM_CR forbids VMX or SVM: off; allows it: on
+ *	hypervisor=KVMKVMKVM  signature in CPUID 0x40000000, repeated for 0x40000100 and so on
+ *	hypervisor_pvm=1      CPUID 0x40000002 says that this KVM is PVM
  */
 #ifndef AERIE_HOST_FACTS_H
 #define AERIE_HOST_FACTS_H

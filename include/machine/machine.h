@@ -128,13 +128,13 @@ void machine_log_stats(struct machine *machine);
  *	/devices/nameN	instance N of the class `name`: its state table
  *
  * Save: the machine is paused (not RUNNING); the writer is new. -EBUSY: the guest has just asked for a reset
- *or an end, which machine_run has yet to act on. RAM does not change between this and the next
- *machine_continue, but a dirty tracker must be harvested after it: reading state can write to RAM.
+ * or an end, which machine_run has yet to act on. RAM does not change between this and the next
+ * machine_continue, but a dirty tracker must be harvested after it: reading state can write to RAM.
  *
  * Load: into a machine from machine_create_incoming that never ran, after its RAM (or what stands for it) is
- *there. Everything is decoded and compared before anything is applied; a message names node and property.
- *When it fails the machine is good for nothing but machine_destroy. `went_on`: the guest's clocks jump over
- *the time since the save, as for one that moved; false: they stood still.
+ * there. Everything is decoded and compared before anything is applied; a message names node and property.
+ * When it fails the machine is good for nothing but machine_destroy. `went_on`: the guest's clocks jump over
+ * the time since the save, as for one that moved; false: they stood still.
  */
 int machine_save_state(struct machine *machine, struct state_writer *writer, struct err *err);
 /* The vCPUs' nodes of it alone, in any status, for those who look on: vCPUs that run stop for it, unnoticed

@@ -5,12 +5,12 @@
  *	state.dtb	what the machine was doing (state/file.h, machine/machine.h)
  *	memory		RAM, region after region as guest_memory_regions has them; pages of zeros are holes
  *	pages		only with a base: which pages `memory` has, a bit for each page of 4 KiB,
- *little-endian; the others are the base's
+ *			little-endian; the others are the base's
  *	manifest.json	what belongs together, with checksums, and where it was made (src/snapshot/manifest.h)
  *
  * It is written beside its final name and exchanged for what was there: a kill at any moment leaves the old
- *or the new, never a half. Reading takes nothing for granted: everything is checked before a machine is made
- *of it.
+ * or the new, never a half. Reading takes nothing for granted: everything is checked before a machine is
+ * made of it.
  */
 #ifndef AERIE_SNAPSHOT_SNAPSHOT_H
 #define AERIE_SNAPSHOT_SNAPSHOT_H

@@ -1,7 +1,7 @@
 /*
  * vmcs12: the VMCS that L1 keeps for L2, as KVM lays it out (arch/x86/kvm/vmx/vmcs12.h). Not Intel's format
- *and not UAPI, but frozen all the same: KVM's migration depends on it, and a moved field means a new
- *revision.
+ * and not UAPI, but frozen all the same: KVM's migration depends on it, and a moved field means a new
+ * revision.
  *
  *	0	revision	u32, VMCS12_REVISION
  *	4	abort		u32

@@ -7,12 +7,13 @@
  *	"tsc_khz"		0: KVM does not know it
  *	"tsc_deadline", "tsc_control", "enlightened_vmcs"
  *				whether KVM has these capabilities
- *	"cpuid", "hyperv"	{ leaf: [eax, ebx, ecx, edx], ... } in the order that KVM gave. A leaf is hex,
- *such as "0x80000008"; with an index that counts it is "0x0000000d.1", the index in decimal
+ *	"cpuid", "hyperv"	{ leaf: [eax, ebx, ecx, edx], ... } in the order that KVM gave. A leaf is
+ *				hex, such as "0x80000008"; with an index that counts it is
+ *				"0x0000000d.1", the index in decimal
  *	"msrs"			{ "0x480": value, ... }
  *
  * Registers and values are text in hex, "0x1f": JSON's numbers are doubles to many of its readers. Of a
- *leaf's flags only the index's is kept; the others have meant nothing since KVM left the stateful leaf 2.
+ * leaf's flags only the index's is kept; the others have meant nothing since KVM left the stateful leaf 2.
  */
 #include "cpu/record.h"
 

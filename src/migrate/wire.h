@@ -47,15 +47,15 @@
  * CHANNEL: the id of the migration, le32 number of this channel (1 up): first on further connections.
  *
  * MISSING: le64 number of a page (a multiple of 64), then 1 to WIRE_MISSING_WORDS_MAX le64: bit n % 64 of
- *word n / 64 is page n from there on; set: the receiver (before STATE) or the sender (after RESUME) has not
- *got it in its last version. Pages that no message tells of are there.
+ * word n / 64 is page n from there on; set: the receiver (before STATE) or the sender (after RESUME) has not
+ * got it in its last version. Pages that no message tells of are there.
  *
  * REQUEST: 1 to WIRE_REQUEST_MAX le64: pages that somebody waits for.
  *
  * COMPLETE: nothing: all pages have left. COMPLETED: nothing: they are there.
  *
  * RESUME: the id of a migration in post-copy, first on a new connection. RESUMED: nothing: it is this one,
- *the machine runs here, and MISSING has said what it lacks.
+ * the machine runs here, and MISSING has said what it lacks.
  *
  * MEMFD: le32 0: RAM is in one descriptor, which follows with a byte 'F' outside of any message (SCM_RIGHTS);
  * ROUND_DONE of round 0 answers it. With WIRE_F_LOCAL, instead of all PAGES.

@@ -1,11 +1,11 @@
 /*
- * manifest.json: what belongs to a snapshot, its checksums, and where it was made. JSON whose last two lines
- *are
+ * manifest.json: what belongs to a snapshot, its checksums, and where it was made. JSON whose last two
+ * lines are
  *
  *	\t"manifest_crc32c":\t"xxxxxxxx"\n}\n
  *
  * where xxxxxxxx is the CRC-32C, in hexadecimal, of all bytes before these two lines. So no byte of the file
- *can change without being noticed, and people can still read it.
+ * can change without being noticed, and people can still read it.
  *
  *	format		1; a reader refuses a larger one
  *	aerie		version of the writer, for people
@@ -13,8 +13,7 @@
  *	base		absent, or {"path", "id"}: the snapshot that this one stands on
  *	files		{name: {"bytes", "crc32c"}}; of memory and pages see ram.h
  *	host		{"vendor", "cpu", "kernel", "nested", "nested_state_bytes"}: for messages
- *	disks		[{"path", "bytes", "mtime_ns", "read_only"}]: as they were when the machine stood
- *still
+ *	disks		[{"path", "bytes", "mtime_ns", "read_only"}]: as they were when it stood still
  */
 #ifndef AERIE_SRC_SNAPSHOT_MANIFEST_H
 #define AERIE_SRC_SNAPSHOT_MANIFEST_H

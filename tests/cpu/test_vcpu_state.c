@@ -1,4 +1,4 @@
-/* The order of nested-state.md, as rules between parts. Each rule guards a guest that somebody broke. */
+/* The order of vcpu_state.c, as rules between parts. Each rule guards a guest that somebody broke. */
 #include "../../src/cpu/vcpu_msrs.h"
 #include "../../src/cpu/vcpu_state.h"
 #include "harness.h"

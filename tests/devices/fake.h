@@ -1,7 +1,7 @@
 /*
  * What a device under test stands on: a real bus and a real loop, an interrupt sink that records, and a
- *machine that notes what was asked of it. `fake_init` in place, `fake_finish` when done; hand
- *`&fake.services` to the device.
+ * machine that notes what was asked of it. `fake_init` in place, `fake_finish` when done; hand
+ * `&fake.services` to the device.
  *
  *	struct fake fake;
  *	fake_init(&fake);

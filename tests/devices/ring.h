@@ -1,8 +1,8 @@
 /*
  * The driver's side of a virtqueue, in this process: split and packed rings (VIRTIO 1.3, 2.7 and 2.8) for
- *tests and benchmarks of devices. It knows nothing of devices/virtio/virtq*.c but the set-up, so that both
- *sides are written from the specification and check each other. One thread uses a ring; the device may be on
- *another.
+ * tests and benchmarks of devices. It knows nothing of devices/virtio/virtq*.c but the set-up, so that both
+ * sides are written from the specification and check each other. One thread uses a ring; the device may be on
+ * another.
  *
  *	struct ring ring;
  *	ring_init(&ring, memory, &(struct virtq_setup){.size = 256, .event_idx = true}, 1 * MIB);

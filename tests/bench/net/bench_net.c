@@ -2,8 +2,8 @@
  * Packets through a TAP interface: aerie's device, driven in this process without a guest, against the limit,
  * a thread that does nothing but readv or writev on the same interface. Root, or a user namespace; both are
  * measured in turn, ROUNDS times, and the medians printed: packets in a second, and what a packet takes of
- *the thread that reads or writes the interface (aerie's I/O thread; the driver has a thread of its own),
- *which a busy machine disturbs less.
+ * the thread that reads or writes the interface (aerie's I/O thread; the driver has a thread of its own),
+ * which a busy machine disturbs less.
  *
  *	build/tests/bench/net/bench_net
  *

@@ -1,15 +1,17 @@
 /*
  * Stands between the two sides of a migration, knows where its messages begin and end (src/migrate/wire.h),
- *and does one thing at one place. Linked statically, runs in L0.
+ * and does one thing at one place. Linked statically, runs in L0.
  *
  *	relay LISTEN CONNECT			nothing: how many bytes went each way
  *	relay LISTEN CONNECT TYPE PLACE cut	the first message of this type is cut before its byte PLACE
- *	relay LISTEN CONNECT TYPE PLACE kill P	there, process P is killed; what it has sent and what is sent
- *to it goes on relay LISTEN CONNECT TYPE 0 version N	the message is of version N relay LISTEN CONNECT TYPE
- *0 swap A B	in that state the bytes A (hexadecimal) become B, as often as they occur
+ *	relay LISTEN CONNECT TYPE PLACE kill P	there, process P is killed; what it has sent and what is
+ *						sent to it goes on
+ *	relay LISTEN CONNECT TYPE 0 version N	the message is of version N
+ *	relay LISTEN CONNECT TYPE 0 swap A B	in that state the bytes A (hexadecimal) become B, as often as
+ *						they occur
  *
  * TYPE 0 is any message from the source to the destination, and PLACE then counts all bytes in that
- *direction. One connection, then it ends; its last line says what it has done.
+ * direction. One connection, then it ends; its last line says what it has done.
  */
 #include <errno.h>
 #include <inttypes.h>
