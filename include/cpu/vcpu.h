@@ -14,6 +14,7 @@
 #include "cpu/boot.h"
 #include "cpu/cpuid.h"
 #include "host/stats.h"
+#include "memory/memory.h"
 #include "state/file.h"
 
 #include <sys/types.h>
@@ -33,6 +34,7 @@ struct vcpus_spec {
 	enum nested_mode nested;
 	uint64_t ram_end_gpa; /* the processor must be able to address what lies below */
 	struct bus *bus;
+	struct guest_memory *memory; /* borrowed */
 	struct vcpu_events events;
 };
 

@@ -6,7 +6,7 @@
 #include "cpu/features.h"
 #include "cpu/vcpu.h"
 #include "msr_filter.h"
-#include "nested_kept.h"
+#include "nested_evmcs.h"
 #include "vcpu_state.h"
 
 #include <linux/kvm.h>
@@ -27,7 +27,7 @@ struct vcpu {
 	_Atomic pid_t thread_id; /* 0: it does not run yet */
 	bool parked;		 /* under all->lock */
 	struct vcpu_state power_on;
-	struct nested_kept kept;      /* put, and not run since */
+	struct nested_evmcs evmcs;    /* put, and not entered since */
 	struct cpuid_table *cpuid;    /* as it was set */
 	struct msr_filter *msrs;      /* borrowed from all */
 	struct log_limit guest_limit; /* for lines that the guest can cause */
@@ -37,6 +37,7 @@ struct vcpu {
 struct vcpus {
 	int kvm_fd, vm_fd; /* borrowed */
 	struct bus *bus;
+	struct guest_memory *memory;
 	struct vcpu_events events;
 	enum cpu_nested nested;
 	struct vcpu_layout layout;
@@ -55,8 +56,14 @@ enum exit_verdict {
 	EXIT_PARK,   /* the guest cannot or must not go on until the machine has acted */
 };
 
-/* Its figures, opened when first asked for. */
-int vcpu_stats(struct vcpu *vcpu, struct kvm_stats **ret, struct err *err);
+/* What makes KVM_RUN return. */
+int vcpu_kick_signal(void);
+
+/*
+ * In the vCPU's thread, before it runs: makes KVM map the enlightened VMCS of what was put (vcpu->evmcs), if
+ * there is one; does nothing otherwise. -errno: KVM took it before and does not any more.
+ */
+int vcpu_enter_evmcs(struct vcpu *vcpu);
 
 /* Dispatch vcpu->run->exit_reason. */
 enum exit_verdict vcpu_exit(struct vcpu *vcpu, struct bus *bus, const struct vcpu_events *events);

@@ -1,8 +1,10 @@
 /* The ordered table of vCPU parts; see vcpu_state.h and, for MSRs, vcpu_msrs.c. */
 #include "vcpu_state.h"
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
 #include "host/kvm.h"
+#include "nested_layout.h"
 #include "vcpu_msrs.h"
 
 #include <errno.h>
@@ -65,18 +67,33 @@ static int put_xsave(struct vcpu_state *state, const struct vcpu_layout *layout,
 	return r < 0 ? err_sys(err, r, "KVM_SET_XSAVE") : 0;
 }
 
+/*
+ * Where VMX operation alone was put for an L1 with an enlightened VMCS (vcpu_evmcs.c), KVM's vmcs12 has no
+ * revision before L1 launches a new L2. KVM would not take that back.
+ */
+static void complete_vmcs12(struct kvm_nested_state *nested)
+{
+	uint8_t *vmcs12 = nested->data.vmx[0].vmcs12;
+	if (nested->format == KVM_STATE_NESTED_FORMAT_VMX && nested->flags & KVM_STATE_NESTED_EVMCS &&
+	    nested->size >= sizeof(*nested) + NESTED_REGION_BYTES && load_le32(vmcs12) == 0)
+		store_le32(vmcs12, VMCS12_REVISION);
+}
+
 static int get_nested(struct vcpu_state *state, const struct vcpu_layout *layout, int fd, struct err *err)
 {
 	if (!layout->nested_bytes)
 		return 0;
-	if (state->nested_kept) {
-		memcpy(state->nested, state->nested_kept, layout->nested_bytes);
+	if (state->nested_put) {
+		memcpy(state->nested, state->nested_put, layout->nested_bytes);
 		return 0;
 	}
 	memset(state->nested, 0, layout->nested_bytes);
 	state->nested->size = layout->nested_bytes; /* in: room; out: what was needed */
 	int r = kvm_call(fd, KVM_GET_NESTED_STATE, state->nested);
-	return r < 0 ? err_sys(err, r, "KVM_GET_NESTED_STATE") : 0;
+	if (r < 0)
+		return err_sys(err, r, "KVM_GET_NESTED_STATE");
+	complete_vmcs12(state->nested);
+	return 0;
 }
 
 static int put_nested(struct vcpu_state *state, const struct vcpu_layout *layout, int fd, struct err *err)
@@ -152,9 +169,10 @@ static const struct vcpu_part parts[] = {
 			    "put before nested: the registers loaded are L2's while it runs"},
 	[PART_LAPIC] = {"lapic", get_lapic, put_lapic,
 			"put after sregs (APIC base) and before the TSC-deadline MSR, which arms its timer"},
-	[PART_NESTED] = {"nested", get_nested, put_nested,
-			 "put last: checked against capability MSRs, SREGS and CPUID, and undone by SMM in "
-			 "events; an enlightened VMCS is not asked for before it has run (nested_kept.h)"},
+	[PART_NESTED] =
+		{"nested", get_nested, put_nested,
+		 "put last: checked against capability MSRs, SREGS and CPUID, and undone by SMM in "
+		 "events; an enlightened VMCS is not asked for before it has entered (nested_evmcs.h)"},
 	[PART_MSRS] = {"msrs", get_msrs, put_msrs,
 		       "put after the LAPIC: TSC_DEADLINE, its last, arms a timer there"},
 	[PART_MSR_CAPABILITIES] = {"msr-capabilities", NULL, put_msr_capabilities,

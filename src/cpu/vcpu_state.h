@@ -37,8 +37,8 @@ struct vcpu_state {
 	struct kvm_vcpu_events events;
 	struct kvm_xsave *xsave;	 /* layout->xsave_bytes */
 	struct kvm_nested_state *nested; /* layout->nested_bytes, or NULL */
-	/* To get: what `nested` is, where KVM must not be asked (nested_kept.h); borrowed. NULL: ask. */
-	const struct kvm_nested_state *nested_kept;
+	/* To get: what `nested` is, where KVM must not be asked (nested_evmcs.h); borrowed. NULL: ask. */
+	const struct kvm_nested_state *nested_put;
 	struct kvm_msr_entry *msrs; /* layout->msr_count */
 };
 

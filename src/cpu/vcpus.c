@@ -28,7 +28,7 @@ static void kick_handler(int signal)
 	(void)signal;
 }
 
-static int kick_signal(void)
+int vcpu_kick_signal(void)
 {
 	return SIGRTMIN;
 }
@@ -39,7 +39,7 @@ static void vcpu_kick(struct vcpu *vcpu)
 	 * lost. */
 	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	if (vcpu->has_thread)
-		(void)pthread_kill(vcpu->thread, kick_signal());
+		(void)pthread_kill(vcpu->thread, vcpu_kick_signal());
 }
 
 void vcpus_kick(struct vcpus *vcpus)
@@ -68,6 +68,12 @@ static bool vcpu_park(struct vcpu *vcpu)
 static void vcpu_run(struct vcpu *vcpu)
 {
 	struct vcpus *all = vcpu->all;
+	int lost = vcpu_enter_evmcs(vcpu);
+	if (lost < 0) {
+		(void)vcpu_run_failed(vcpu, lost, &all->events);
+		atomic_store(&all->run, false);
+		return;
+	}
 	for (;;) {
 		enum exit_verdict verdict;
 		int r = ioctl(vcpu->fd, KVM_RUN, 0);
@@ -120,18 +126,14 @@ void vcpus_pause(struct vcpus *vcpus)
 	pthread_mutex_unlock(&vcpus->lock);
 }
 
-int vcpu_stats(struct vcpu *vcpu, struct kvm_stats **ret, struct err *err)
-{
-	int r = vcpu->stats ? 0 : kvm_stats_open(vcpu->fd, &vcpu->stats, err);
-	*ret = vcpu->stats;
-	return r;
-}
-
 int vcpus_stats(struct vcpus *vcpus, uint32_t index, struct kvm_stats **ret, struct err *err)
 {
 	if (index >= vcpus->count)
 		return err_set(err, -ENOENT, "there is no vCPU %u, only %u of them", index, vcpus->count);
-	return vcpu_stats(&vcpus->vcpu[index], ret, err);
+	struct vcpu *vcpu = &vcpus->vcpu[index];
+	int r = vcpu->stats ? 0 : kvm_stats_open(vcpu->fd, &vcpu->stats, err);
+	*ret = vcpu->stats;
+	return r;
 }
 
 void vcpus_log_msrs(struct vcpus *vcpus)
@@ -158,7 +160,7 @@ int vcpus_reset(struct vcpus *vcpus, struct err *err)
 {
 	for (uint32_t i = 0; i < vcpus->count; i++) {
 		struct vcpu *vcpu = &vcpus->vcpu[i];
-		nested_kept_drop(&vcpu->kept);
+		nested_evmcs_forget(&vcpu->evmcs);
 		int r = vcpu_state_leave_nested(&vcpu->power_on, &vcpus->layout, vcpu->fd, err);
 		if (r == 0)
 			r = vcpu_state_put(&vcpu->power_on, &vcpus->layout, vcpu->fd, err);
@@ -254,7 +256,7 @@ static int vcpus_fill(struct vcpus *vcpus, const struct vcpus_spec *spec, struct
 	if (r == 0)
 		log_hyperv(&offer->model);
 	vcpus->nested = offer->model.nested;
-	if (r == 0 && sigaction(kick_signal(), &kick, NULL) < 0)
+	if (r == 0 && sigaction(vcpu_kick_signal(), &kick, NULL) < 0)
 		r = err_sys(err, -errno, "sigaction");
 	for (uint32_t i = 0; r == 0 && i < spec->cpus->count; i++) {
 		struct vcpu *vcpu = &vcpus->vcpu[i];
@@ -285,6 +287,7 @@ int vcpus_create(const struct vcpus_spec *spec, struct vcpus **ret, struct err *
 	vcpus->kvm_fd = spec->kvm_fd;
 	vcpus->vm_fd = spec->vm_fd;
 	vcpus->bus = spec->bus;
+	vcpus->memory = spec->memory;
 	vcpus->events = spec->events;
 	pthread_mutex_init(&vcpus->lock, NULL);
 	msr_filter_init(&vcpus->msrs, &spec->cpu->msr);
@@ -320,7 +323,7 @@ void vcpus_destroy(struct vcpus *vcpus)
 			(void)munmap(vcpu->run, vcpu->run_bytes);
 		kvm_stats_close(vcpu->stats);
 		(void)close_fd(vcpu->fd);
-		nested_kept_drop(&vcpu->kept);
+		nested_evmcs_forget(&vcpu->evmcs);
 		vcpu_state_finish(&vcpu->power_on);
 		free(vcpu->cpuid);
 	}

@@ -247,14 +247,11 @@ int vcpus_state_read(const struct vcpus *vcpus, const struct state_file *file, i
 static int put_state(struct vcpu *vcpu, struct vcpu_saved *saved, struct err *err)
 {
 	const struct vcpu_layout *layout = &vcpu->all->layout;
-	struct kvm_stats *stats = NULL;
-	struct err ignored = ERR_INIT; /* a kernel before 5.14 */
-	nested_kept_drop(&vcpu->kept);
+	nested_evmcs_forget(&vcpu->evmcs);
 	int r = vcpu_state_put(&saved->state, layout, vcpu->fd, err);
 	if (r < 0)
 		return r;
-	(void)vcpu_stats(vcpu, &stats, &ignored);
-	r = nested_kept_set(&vcpu->kept, saved->state.nested, layout->nested_bytes, stats);
+	r = nested_evmcs_put(&vcpu->evmcs, saved->state.nested, layout->nested_bytes);
 	return r < 0 ? err_sys(err, r, VCPU_NESTED) : 0;
 }
 

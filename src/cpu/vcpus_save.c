@@ -70,7 +70,7 @@ static int save_vcpu(struct vcpu *vcpu, struct state_writer *writer, struct err 
 	int r = vcpu_state_init(&state, &vcpu->all->layout, err);
 	if (r < 0)
 		return r;
-	state.nested_kept = nested_kept_get(&vcpu->kept, vcpu->stats);
+	state.nested_put = vcpu->evmcs.put;
 	r = vcpu_state_get(&state, &vcpu->all->layout, vcpu->fd, err);
 	state_begin_numbered(writer, "vcpu", vcpu->index);
 	state_write_u32(writer, VCPU_APIC_ID, vcpu->apic_id);

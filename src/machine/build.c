@@ -193,6 +193,7 @@ static int build_vcpus(struct machine *machine, struct err *err)
 		.nested = machine->config->nested,
 		.ram_end_gpa = layout_ram_end_gpa(machine->config->memory.size_bytes),
 		.bus = machine->bus,
+		.memory = machine->memory,
 		.events = {.triple_fault = machine_triple_fault,
 			   .crashed = machine_crashed,
 			   .owner = machine},
