@@ -1,0 +1,33 @@
+load_kvm
+pause=0.02
+
+untouched() { :; }
+
+saved() { # WINDOW
+    if [ "$1" = 5 ]; then # what was restored and has not run is saved again
+        crash_and_restore "window 5" --paused
+        crash_and_restore "window 5 again"
+    else
+        crash_and_restore "window $1"
+    fi
+    say "window $1: saved in $levels, enlightened $(sed -n 's/^  enlightened *//p' view)"
+}
+
+moved() { # WINDOW
+    machine_move "window $1" l1.json
+}
+
+# L1 goes through all its windows, and in each this is done to it.
+all_windows() { # WHAT
+    machine_start l1.json
+    for window in 1 2 3 4 5; do
+        await 1 "^window $window:" && "$1" $window && printf g >&3
+        await 1 "^window $window [oF]" || break
+        say "$1: $(grep "^window $window [oF]" console)"
+    done
+    vmm_wait
+}
+
+all_windows untouched
+all_windows saved
+all_windows moved
