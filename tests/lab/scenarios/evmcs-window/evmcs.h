@@ -17,9 +17,13 @@
 /* In the order of the arrays below; GDTR and IDTR have a limit and a base only. */
 enum segment { ES, CS, SS, DS, FS, GS, LDTR, TR, SEGMENTS, GDTR = SEGMENTS, IDTR, TABLES };
 
-/* Bits of clean_fields. Of the groups this L1 changes none after VMLAUNCH; guest_rip is in none and always
- * read. */
-enum { CLEAN_ALL = 0xffff };
+/* Bits of clean_fields: the groups that this L1 changes after VMLAUNCH. guest_rip is in none and always read.
+ */
+enum {
+	CLEAN_GUEST_GROUP1 = 1 << 11, /* SYSENTER */
+	CLEAN_GUEST_GROUP2 = 1 << 12, /* segments */
+	CLEAN_ALL = 0xffff,
+};
 
 enum { EVMCS_VERSION = 1 };
 

@@ -10,7 +10,8 @@ saved() { # WINDOW
     else
         crash_and_restore "window $1"
     fi
-    say "window $1: saved in $levels, enlightened $(sed -n 's/^  enlightened *//p' view)"
+    enlightened=$(sed -n 's/^  enlightened *//p' view)
+    say "window $1: saved in ${levels% }, enlightened ${enlightened:-no}"
 }
 
 moved() { # WINDOW
@@ -20,7 +21,7 @@ moved() { # WINDOW
 # L1 goes through all its windows, and in each this is done to it.
 all_windows() { # WHAT
     machine_start l1.json
-    for window in 1 2 3 4 5; do
+    for window in 1 2 3 4 5 6 7 8 9; do
         await 1 "^window $window:" && "$1" $window && printf g >&3
         await 1 "^window $window [oF]" || break
         say "$1: $(grep "^window $window [oF]" console)"

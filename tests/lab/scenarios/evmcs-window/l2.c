@@ -109,12 +109,17 @@ static enum difference l2_look(const struct l2 *self)
 
 static __attribute__((noreturn)) void l2_run(void)
 {
-	const struct l2 *self = self_by_gs();
-	for (uint32_t count = 1;; count++)
+	struct l2 *self = self_by_gs();
+	for (uint32_t count = 1;; count++) {
+		void (*errand)(void) = self->errand;
+		self->errand = NULL;
+		if (errand)
+			errand();
 		__asm__ volatile("vmcall"
 				 :
 				 : "b"(self->traits.name), "c"(count), "d"(l2_look(self))
 				 : "memory");
+	}
 }
 
 /* ---- in L1 ---- */
@@ -309,4 +314,21 @@ void l2_mark_clean(struct l2 *l2)
 void l2_skip(struct l2 *l2)
 {
 	l2->evmcs->guest_rip += l2->evmcs->exit_instruction_bytes;
+}
+
+void l2_change(struct l2 *l2)
+{
+	l2->traits.limit ^= 0x40000000;
+	l2->traits.sysenter_eip += 0x100;
+	for (unsigned i = ES; i <= GS; i++)
+		l2->evmcs->guest_limit[i] = l2->traits.limit;
+	l2->evmcs->guest_sysenter_eip = l2->traits.sysenter_eip;
+	l2->evmcs->clean_fields &= ~(uint32_t)(CLEAN_GUEST_GROUP1 | CLEAN_GUEST_GROUP2);
+}
+
+void l2_clear(struct l2 *l2)
+{
+	uint64_t address = (uint32_t)l2->evmcs;
+	__asm__ volatile("vmclear %0" : : "m"(address) : "cc", "memory");
+	l2->launched = false;
 }

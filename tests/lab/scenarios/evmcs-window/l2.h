@@ -29,7 +29,8 @@ struct l2 {
 	struct traits traits;
 	struct evmcs *evmcs;
 	struct registers registers;
-	uint32_t count; /* as last told */
+	void (*errand)(void); /* NULL, or what it does, once, before its next VMCALL */
+	uint32_t count;	      /* as last told */
 	bool launched;
 	const char *wrong; /* what l2_enter() found, with a value */
 	uint32_t value;
@@ -58,5 +59,11 @@ void l2_mark_clean(struct l2 *l2);
 
 /* Past the VMCALL. */
 void l2_skip(struct l2 *l2);
+
+/* Gives it other limits and another SYSENTER_EIP, and takes the marks of their groups away. */
+void l2_change(struct l2 *l2);
+
+/* VMCLEAR: L0 is to forget the eVMCS; the next entry is its first. */
+void l2_clear(struct l2 *l2);
 
 #endif

@@ -8,7 +8,16 @@
 #include "l2.h"
 #include "machine.h"
 
+struct window {
+	const char *what;
+	bool (*go)(void);   /* there */
+	void (*stop)(void); /* NULL: go() does it */
+	bool (*on)(void);   /* from there */
+};
+
 static struct l2 a, b;
+static const struct window *current;
+static unsigned current_number;
 
 /* What a hypervisor does between an exit and the next entry, when it does not stop. */
 static void handle_exit(struct l2 *l2)
@@ -29,62 +38,127 @@ static bool run(struct l2 *l2, unsigned turns)
 	return true;
 }
 
-static void announce(unsigned window, const char *what)
+static void announce(void)
 {
 	say("window ");
-	say_number(window);
+	say_number(current_number);
 	say(": ");
-	say(what);
+	say(current->what);
 	say("\n");
 }
 
-/* Nothing that L2 changed has been marked yet: L0 has written to the eVMCS, L1 only read it. */
-static bool before_the_mark(unsigned window)
+static void stop_polling(void)
 {
-	if (!run(&a, 3) || !l2_enter(&a))
-		return false;
-	announce(window, "A has exited");
+	announce();
 	wait_polling();
+}
+
+static void stop_halted(void)
+{
+	announce();
+	wait_halted();
+}
+
+/* L0 has written to the eVMCS, L1 only read it. */
+static bool go_exited(void)
+{
+	return run(&a, 3) && l2_enter(&a);
+}
+
+static bool on_exited(void)
+{
 	handle_exit(&a);
 	return run(&a, 2) && run(&b, 2) && run(&a, 1);
 }
 
 /* The next thing that L0 sees of L1 is VMRESUME. */
-static bool after_the_mark(unsigned window)
+static bool go_marked(void)
 {
-	if (!run(&a, 3))
-		return false;
-	announce(window, "A has exited, and all its fields are marked as known");
-	wait_polling();
+	return run(&a, 3);
+}
+
+static bool on_marked(void)
+{
 	return run(&a, 2) && run(&b, 2) && run(&a, 1);
 }
 
-/* L0 last ran A and has not heard of the change to B, which it knows, too. */
-static bool between_two(unsigned window, const char *what, void (*wait)(void))
+/* L0 last ran A, and B before; it has not heard that B is to be next. */
+static bool go_between(void)
 {
 	if (!run(&a, 3) || !run(&b, 5) || !run(&a, 2))
 		return false;
 	l2_select(&b);
-	announce(window, what);
-	wait();
+	return true;
+}
+
+static bool on_between(void)
+{
 	return run(&b, 2) && run(&a, 2) && run(&b, 1);
 }
 
-static bool go_through(unsigned window)
+/* L0 has never seen B. */
+static bool go_first(void)
 {
+	if (!run(&a, 3))
+		return false;
+	l2_select(&b);
+	return true;
+}
+
+/* L0 knows of an eVMCS in the assist page, and it is none of its business. */
+static bool go_cleared(void)
+{
+	if (!run(&a, 3))
+		return false;
+	l2_clear(&a);
+	return true;
+}
+
+/* What L1 wrote is in its memory only. */
+static bool go_changed(void)
+{
+	if (!run(&b, 3) || !run(&a, 3))
+		return false;
+	l2_change(&a);
+	l2_change(&b);
+	return true;
+}
+
+/* L2 itself stops: its ports are L0's. */
+static bool go_running(void)
+{
+	if (!run(&b, 2) || !run(&a, 2))
+		return false;
+	a.errand = stop_polling;
+	return run(&a, 1);
+}
+
+static const struct window windows[] = {
+	{"A has exited", go_exited, stop_polling, on_exited},
+	{"A has exited, and its fields are marked as clean", go_marked, stop_polling, on_marked},
+	{"A has exited, B is to run", go_between, stop_polling, on_between},
+	{"A has exited, B is to run, L1 is halted", go_between, stop_halted, on_between},
+	{"A has exited; saved twice", go_exited, stop_polling, on_exited},
+	{"A has exited, B is to run for the first time", go_first, stop_polling, on_between},
+	{"A is cleared", go_cleared, stop_polling, on_marked},
+	{"A and B are changed", go_changed, stop_polling, on_marked},
+	{"A runs", go_running, NULL, on_marked},
+};
+
+enum { WINDOWS = sizeof(windows) / sizeof(windows[0]) };
+
+/* Each window has two new L2s, so that none suffers from what another found. */
+static bool go_through(const struct window *window, unsigned number)
+{
+	current = window;
+	current_number = number;
 	l2_create(&a, 0);
 	l2_create(&b, 1);
-	switch (window) {
-	case 1:
-	case 5: /* the host does more to it there */
-		return before_the_mark(window);
-	case 2:
-		return after_the_mark(window);
-	case 3:
-		return between_two(window, "A has exited, B is to run", wait_polling);
-	default:
-		return between_two(window, "A has exited, B is to run, L1 is halted", wait_halted);
-	}
+	if (!window->go())
+		return false;
+	if (window->stop)
+		window->stop();
+	return window->on();
 }
 
 static void say_l2(const struct l2 *l2, const char *name)
@@ -108,10 +182,10 @@ uint8_t payload(uint32_t magic, uint32_t info)
 	machine_set_up();
 	if (!vmx_on())
 		power_off();
-	for (unsigned window = 1; window <= 5; window++) {
-		bool ok = go_through(window);
+	for (unsigned i = 0; i < WINDOWS; i++) {
+		bool ok = go_through(&windows[i], i + 1);
 		say("window ");
-		say_number(window);
+		say_number(i + 1);
 		say(ok ? " ok: " : " FAILED: ");
 		say_l2(&a, "A");
 		say_l2(&b, ", B");
