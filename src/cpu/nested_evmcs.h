@@ -43,11 +43,11 @@ enum evmcs_named {
 };
 
 /*
- * Which VMCS does L1 name, through the VP assist page of which `msr` (MSR_HV_VP_ASSIST_PAGE) tells? Something
- * must have been put. *ret_pointer: where the address stands, 64 bits, little-endian, in guest memory; set
- * unless NONE.
+ * Which VMCS does L1 name, through the VP assist page of which `msr` (MSR_HV_VP_ASSIST_PAGE) tells? `rip` is
+ * L1's. Something must have been put. *ret_pointer: where the address stands, 64 bits, little-endian, in
+ * guest memory; set unless NONE.
  */
 enum evmcs_named nested_evmcs_named(const struct nested_evmcs *evmcs, const struct guest_memory *memory,
-				    uint64_t msr, uint8_t **ret_pointer);
+				    uint64_t msr, uint64_t rip, uint8_t **ret_pointer);
 
 #endif

@@ -110,6 +110,7 @@ int vcpu_enter_evmcs(struct vcpu *vcpu)
 {
 	static const uint32_t assist = MSR_HV_VP_ASSIST_PAGE;
 	struct kvm_msr_entry msr = {0};
+	struct kvm_regs regs = {0};
 	struct err err = ERR_INIT;
 	uint8_t *pointer;
 	int r = 0;
@@ -117,7 +118,10 @@ int vcpu_enter_evmcs(struct vcpu *vcpu)
 		return 0;
 	if (vcpu_msrs_get(&assist, 1, &msr, vcpu->fd, &err) < 0)
 		msr.data = 0; /* a vCPU without Hyper-V's MSRs names nothing */
-	switch (nested_evmcs_named(&vcpu->evmcs, vcpu->all->memory, msr.data, &pointer)) {
+	r = kvm_call(vcpu->fd, KVM_GET_REGS, &regs);
+	if (r < 0)
+		return r;
+	switch (nested_evmcs_named(&vcpu->evmcs, vcpu->all->memory, msr.data, regs.rip, &pointer)) {
 	case EVMCS_SAME:
 		r = enter_renamed(vcpu, pointer);
 		break;

@@ -22,6 +22,7 @@ enum { ASSIST = 0x5000, PAGE_A = 0x6000, PAGE_B = 0x8000, RAM = 2 << 20 };
  * marks. */
 enum { E_MSR_BITMAP = 120, E_CS = 130, E_HOST_RSP = 616, E_REASON = 692, E_VPID = 632, E_CLEAN = 824 };
 enum { V_MSR_BITMAP = 56, V_CS = 966, V_HOST_RSP = 664, V_REASON = 812, V_VPID = 960 };
+enum { E_HOST_RIP = 80, E_RSP = 768, V_HOST_RIP = 672, HOST_RIP = 0x401000, RSP_A = 0x7000 };
 enum { CS_A = 0x10, CS_B = 0x18, REASON = 30, ALL_CLEAN = 0xffff };
 
 /* ---- KVM ---- */
@@ -33,6 +34,7 @@ static struct fake {
 	bool pending, refuses_odd, ran, injects, injected;
 	int park; /* somebody wants it parked when KVM_RUN is called */
 	uint32_t mp_state;
+	uint64_t rip; /* L1's; HOST_RIP: it has not run since the exit */
 	unsigned asked, puts;
 } fake;
 
@@ -135,6 +137,9 @@ int ioctl(int fd, unsigned long request, ...)
 		return get_nested(arg);
 	case KVM_GET_MSRS:
 		return get_msr(arg);
+	case KVM_GET_REGS:
+		((struct kvm_regs *)arg)->rip = fake.rip;
+		return 0;
 	case KVM_GET_MP_STATE:
 		((struct kvm_mp_state *)arg)->mp_state = fake.mp_state;
 		return 0;
@@ -174,6 +179,7 @@ static void write_evmcs(uint64_t gpa, uint16_t cs, uint64_t bitmap, uint16_t vpi
 	store_le32(page, 1);
 	store_le64(page + E_MSR_BITMAP, bitmap);
 	store_le64(page + E_HOST_RSP, 0xffff888000001000 + gpa);
+	store_le64(page + E_HOST_RIP, HOST_RIP);
 	store_le16(page + E_VPID, vpid);
 	store_le16(page + E_CS, cs);
 	store_le32(page + E_CLEAN, ALL_CLEAN);
@@ -190,7 +196,7 @@ static struct vcpu *make(void)
 	ck_assert_int_eq(sigaction(vcpu_kick_signal(), &action, NULL), 0);
 	all->layout = (struct vcpu_layout){.xsave_bytes = 4096, .nested_bytes = NESTED_BYTES};
 	all->vcpu[0] = (struct vcpu){.all = all, .fd = FAKE_FD, .run = &run};
-	fake = (struct fake){.msr = ASSIST | 1, .mp_state = KVM_MP_STATE_RUNNABLE};
+	fake = (struct fake){.msr = ASSIST | 1, .mp_state = KVM_MP_STATE_RUNNABLE, .rip = HOST_RIP};
 	run.immediate_exit = 0;
 	at(ASSIST)[40] = 1;
 	store_le64(at(ASSIST) + 48, PAGE_A);
@@ -219,6 +225,7 @@ static void fill(struct kvm_nested_state *state, uint16_t flags)
 	store_le32(vmcs12, REVISION);
 	store_le64(vmcs12 + V_MSR_BITMAP, 0xa000);
 	store_le64(vmcs12 + V_HOST_RSP, 0xffff888000001000 + PAGE_A);
+	store_le64(vmcs12 + V_HOST_RIP, HOST_RIP);
 	store_le16(vmcs12 + V_VPID, 1);
 	store_le16(vmcs12 + V_CS, CS_A);
 	store_le32(vmcs12 + V_REASON, REASON);
@@ -335,6 +342,39 @@ START_TEST(a_vmcs_named_next_keeps_its_fields)
 	ck_assert_uint_eq(state->hdr.vmx.vmcs12_pa, UINT64_MAX);
 	ck_assert_int_eq(ioctl(FAKE_FD, KVM_RUN, 0), 0);
 	ck_assert_uint_eq(vmresume(), CS_B);
+	unmake(vcpu);
+}
+END_TEST
+
+/* Two VMCSes that L1 has given nothing of their own: their L2s differ all the same. */
+START_TEST(twins_are_told_apart_by_their_registers)
+{
+	struct vcpu *vcpu = make();
+	uint8_t *a = at(PAGE_A), *b = at(PAGE_B);
+	for (int other = 0; other < 2; other++) {
+		memcpy(b, a, 4096);
+		store_le64(b + E_RSP, other ? RSP_A : 0);
+		put(vcpu);
+		fake.rip = HOST_RIP + 3;
+		store_le64(at(ASSIST) + 48, PAGE_B);
+		ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
+		ck_assert_uint_eq(fake.mapped_gpa, other ? 0 : PAGE_B ^ 1);
+		ck_assert_uint_eq(((struct kvm_nested_state *)fake.blob)->flags,
+				  other ? 0 : KVM_STATE_NESTED_EVMCS);
+	}
+	unmake(vcpu);
+}
+END_TEST
+
+/* KVM has not written L2's registers into the page yet, and an entry must do it. */
+START_TEST(at_its_first_instruction_l1_names_what_it_left)
+{
+	struct vcpu *vcpu = make();
+	store_le64(at(PAGE_A) + E_RSP, RSP_A); /* of before L2 ran */
+	put(vcpu);
+	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
+	ck_assert_uint_eq(fake.mapped_gpa, PAGE_A ^ 1);
+	ck_assert_uint_eq(load_le32(at(PAGE_A) + E_REASON), REASON);
 	unmake(vcpu);
 }
 END_TEST
@@ -492,8 +532,9 @@ END_TEST
 
 TEST_MAIN("nested_evmcs", until_it_has_entered_it_is_saved_with_what_was_put,
 	  l2_is_entered_whole_where_l1_marks_after_the_first_entry, left_alone_kvm_does_the_harm,
-	  a_vmcs_named_next_keeps_its_fields, in_smm_kvm_keeps_what_it_has, vmcs12_is_saved_with_its_revision,
-	  a_pause_that_comes_first_is_kept_and_the_entry_made_later,
+	  a_vmcs_named_next_keeps_its_fields, twins_are_told_apart_by_their_registers,
+	  at_its_first_instruction_l1_names_what_it_left, in_smm_kvm_keeps_what_it_has,
+	  vmcs12_is_saved_with_its_revision, a_pause_that_comes_first_is_kept_and_the_entry_made_later,
 	  where_kvm_wants_the_right_address_it_gets_what_it_had,
 	  a_halted_vcpu_sleeps_on_unless_something_woke_it, a_guest_that_names_nothing_is_left_to_kvm,
 	  the_page_of_the_assist_page_is_a_page_as_any, all_else_is_asked_for_and_entered_as_ever)
