@@ -6,7 +6,7 @@ untouched() { :; }
 saved() { # WINDOW
     if [ "$1" = 5 ]; then # what was restored and has not run is saved again
         crash_and_restore "window 5" --paused
-        crash_and_restore "window 5 again"
+        crash_and_restore "window 5 again" --lazy
     else
         crash_and_restore "window $1"
     fi
@@ -21,7 +21,7 @@ moved() { # WINDOW
 # L1 goes through all its windows, and in each this is done to it.
 all_windows() { # WHAT
     machine_start l1.json
-    for window in 1 2 3 4 5 6 7 8 9; do
+    for window in 1 2 3 4 5 6 7 8 9 10; do
         await 1 "^window $window:" && "$1" $window && printf g >&3
         await 1 "^window $window [oF]" || break
         say "$1: $(grep "^window $window [oF]" console)"

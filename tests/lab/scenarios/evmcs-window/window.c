@@ -143,6 +143,7 @@ static const struct window windows[] = {
 	{"A is cleared", go_cleared, stop_polling, on_marked},
 	{"A and B are changed", go_changed, stop_polling, on_marked},
 	{"A runs", go_running, NULL, on_marked},
+	{"A has exited, L1 is halted", go_exited, stop_halted, on_exited},
 };
 
 enum { WINDOWS = sizeof(windows) / sizeof(windows[0]) };
