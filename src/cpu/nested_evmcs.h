@@ -22,6 +22,7 @@
 #include "memory/memory.h"
 
 #include <linux/kvm.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +31,9 @@
 struct nested_evmcs {
 	struct kvm_nested_state *put; /* owned; NULL: there is nothing of the kind, KVM may be asked */
 };
+
+/* Does L1 run, with an enlightened VMCS whose fields this state, `bytes` long or NULL, brings? */
+bool nested_evmcs_is_l1s(const struct kvm_nested_state *state, size_t bytes);
 
 /* `put`, `bytes` long, or NULL, was put: kept if it is of this kind, otherwise what was kept before is
  * forgotten. 0 or -ENOMEM. */
@@ -43,11 +47,19 @@ enum evmcs_named {
 };
 
 /*
- * Which VMCS does L1 name, through the VP assist page of which `msr` (MSR_HV_VP_ASSIST_PAGE) tells? `rip` is
- * L1's. Something must have been put. *ret_pointer: where the address stands, 64 bits, little-endian, in
+ * Which VMCS does L1 name, through the VP assist page of which `msr` (MSR_HV_VP_ASSIST_PAGE) tells? Something
+ * must have been put; `regs` are L1's. *ret_pointer: where the address stands, 64 bits, little-endian, in
  * guest memory; set unless NONE.
+ *
+ * Nothing says whose fields vmcs12 has. But KVM copies them into the page no later than L1 runs: where L1
+ * stands at its first instruction after an exit it cannot have named another, and anywhere else the page that
+ * they came from has them already. So what is called SAME is right, or makes no difference.
  */
 enum evmcs_named nested_evmcs_named(const struct nested_evmcs *evmcs, const struct guest_memory *memory,
-				    uint64_t msr, uint64_t rip, uint8_t **ret_pointer);
+				    uint64_t msr, const struct kvm_regs *regs, uint8_t **ret_pointer);
+
+/* The page that is named counts as written: KVM writes there through a mapping of its own, and tells its
+ * dirty log only when it lets go of it. */
+void nested_evmcs_mark(const struct guest_memory *memory, uint64_t msr);
 
 #endif

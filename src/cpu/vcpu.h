@@ -64,6 +64,8 @@ int vcpu_kick_signal(void);
  * there is one; does nothing otherwise. -errno: KVM took it before and does not any more.
  */
 int vcpu_enter_evmcs(struct vcpu *vcpu);
+/* Its nested state is being saved: nested_evmcs_mark. */
+void vcpu_mark_evmcs(const struct vcpu *vcpu, const struct kvm_nested_state *state);
 
 /* Dispatch vcpu->run->exit_reason. */
 enum exit_verdict vcpu_exit(struct vcpu *vcpu, struct bus *bus, const struct vcpu_events *events);

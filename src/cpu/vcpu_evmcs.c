@@ -8,8 +8,8 @@
  * the address is put right, and L1's next VMRESUME finds a new one. Until then L1 finds all as it should be,
  * even its VMREADs, which the specification rules out and some of Windows use.
  *
- * Where L1 has named another VMCS already, KVM had no work left to do on the first: L1 had run since. Then
- * VMX operation without any VMCS is what fits.
+ * Where L1 has named another VMCS already, KVM had copied all into the first: L1 had run since. Then VMX
+ * operation without any VMCS is what fits.
  */
 #include "base/bytes.h"
 #include "host/kvm.h"
@@ -90,9 +90,6 @@ static int enter_renamed(struct vcpu *vcpu, uint8_t *pointer)
 	store_le64(pointer, gpa ^ 1);
 	int r = enter_nothing_halted(vcpu);
 	store_le64(pointer, gpa);
-	/* KVM writes there through a mapping of its own and tells no dirty log before it lets go of it. */
-	uint8_t *page = guest_memory_at(vcpu->all->memory, gpa & ~UINT64_C(0xfff), 4096);
-	guest_memory_mark(vcpu->all->memory, page, page ? 4096 : 0);
 	return r;
 }
 
@@ -106,32 +103,39 @@ static int put_without_vmcs(const struct vcpu *vcpu)
 	return kvm_call(vcpu->fd, KVM_SET_NESTED_STATE, &alone);
 }
 
-int vcpu_enter_evmcs(struct vcpu *vcpu)
+/* 0, which names no page, for a vCPU without this MSR. */
+static uint64_t assist_page(const struct vcpu *vcpu)
 {
-	static const uint32_t assist = MSR_HV_VP_ASSIST_PAGE;
+	static const uint32_t index = MSR_HV_VP_ASSIST_PAGE;
 	struct kvm_msr_entry msr = {0};
-	struct kvm_regs regs = {0};
 	struct err err = ERR_INIT;
+	return vcpu_msrs_get(&index, 1, &msr, vcpu->fd, &err) < 0 ? 0 : msr.data;
+}
+
+static int enter(struct vcpu *vcpu)
+{
+	struct kvm_regs regs;
 	uint8_t *pointer;
-	int r = 0;
-	if (!vcpu->evmcs.put)
-		return 0;
-	if (vcpu_msrs_get(&assist, 1, &msr, vcpu->fd, &err) < 0)
-		msr.data = 0; /* a vCPU without Hyper-V's MSRs names nothing */
-	r = kvm_call(vcpu->fd, KVM_GET_REGS, &regs);
+	int r = kvm_call(vcpu->fd, KVM_GET_REGS, &regs);
 	if (r < 0)
 		return r;
-	switch (nested_evmcs_named(&vcpu->evmcs, vcpu->all->memory, msr.data, regs.rip, &pointer)) {
+	switch (nested_evmcs_named(&vcpu->evmcs, vcpu->all->memory, assist_page(vcpu), &regs, &pointer)) {
 	case EVMCS_SAME:
-		r = enter_renamed(vcpu, pointer);
-		break;
+		return enter_renamed(vcpu, pointer);
 	case EVMCS_OTHER:
 		/* In SMM KVM would forget that L1 was in VMX operation. */
-		r = vcpu->evmcs.put->hdr.vmx.smm.flags ? 0 : put_without_vmcs(vcpu);
-		break;
+		return vcpu->evmcs.put->hdr.vmx.smm.flags ? 0 : put_without_vmcs(vcpu);
 	case EVMCS_NONE:
 		break;
 	}
+	return 0;
+}
+
+int vcpu_enter_evmcs(struct vcpu *vcpu)
+{
+	if (!vcpu->evmcs.put)
+		return 0;
+	int r = enter(vcpu);
 	if (r == -EINTR)
 		return 0; /* it is parked now, and comes here again before it runs */
 	if (r < 0) {
@@ -142,4 +146,10 @@ int vcpu_enter_evmcs(struct vcpu *vcpu)
 	}
 	nested_evmcs_forget(&vcpu->evmcs);
 	return r;
+}
+
+void vcpu_mark_evmcs(const struct vcpu *vcpu, const struct kvm_nested_state *state)
+{
+	if (nested_evmcs_is_l1s(state, vcpu->all->layout.nested_bytes))
+		nested_evmcs_mark(vcpu->all->memory, assist_page(vcpu));
 }

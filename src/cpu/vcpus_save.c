@@ -72,6 +72,8 @@ static int save_vcpu(struct vcpu *vcpu, struct state_writer *writer, struct err 
 		return r;
 	state.nested_put = vcpu->evmcs.put;
 	r = vcpu_state_get(&state, &vcpu->all->layout, vcpu->fd, err);
+	if (r == 0)
+		vcpu_mark_evmcs(vcpu, state.nested);
 	state_begin_numbered(writer, "vcpu", vcpu->index);
 	state_write_u32(writer, VCPU_APIC_ID, vcpu->apic_id);
 	if (r == 0)

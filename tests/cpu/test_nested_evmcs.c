@@ -1,540 +1,174 @@
 /*
- * The first entry of a vCPU whose L1 has an enlightened VMCS. KVM here does with guest memory what Linux 6.1
- * does: it maps the page that the VP assist page names at the first entry, takes the clean marks away, copies
- * vmcs12 there, and at VMRESUME reads what is not marked clean, or all when it finds another address.
+ * Nested state of an L1 with an enlightened VMCS: which is of that kind, whose fields it brings, and what
+ * counts as written when it is saved. tests/cpu/test_vcpu_evmcs.c has the entry.
  */
 #include "../../src/cpu/nested_evmcs.h"
-#include "../../src/cpu/vcpu.h"
+#include "../../src/cpu/nested_layout.h"
 
-#include "base/bytes.h"
+#include "evmcs_rig.h"
 #include "harness.h"
+#include "lab/scenarios/evmcs-window/evmcs.h"
+#include "memory/dirty.h"
 
-#include <errno.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
+#include <stdbool.h>
 
-enum { FAKE_FD = 1000, HEADER = 128, NESTED_BYTES = 8320, REVISION = 0x11e57ed0 };
-enum { ASSIST = 0x5000, PAGE_A = 0x6000, PAGE_B = 0x8000, RAM = 2 << 20 };
-/* Of the enlightened VMCS, and of vmcs12: what L1 alone writes, two groups that KVM reads by marks, the
- * marks. */
-enum { E_MSR_BITMAP = 120, E_CS = 130, E_HOST_RSP = 616, E_REASON = 692, E_VPID = 632, E_CLEAN = 824 };
-enum { V_MSR_BITMAP = 56, V_CS = 966, V_HOST_RSP = 664, V_REASON = 812, V_VPID = 960 };
-enum { E_HOST_RIP = 80, E_RSP = 768, V_HOST_RIP = 672, HOST_RIP = 0x401000, RSP_A = 0x7000 };
-enum { CS_A = 0x10, CS_B = 0x18, REASON = 30, ALL_CLEAN = 0xffff };
+static union {
+	struct kvm_nested_state state;
+	uint8_t bytes[NESTED_BYTES];
+} blob;
 
-/* ---- KVM ---- */
-
-static struct fake {
-	uint8_t blob[NESTED_BYTES];
-	uint64_t msr, mapped_gpa; /* 0: nothing is mapped */
-	uint16_t l2_cs;		  /* of the VMCS that KVM made for L2 */
-	bool pending, refuses_odd, ran, injects, injected;
-	int park; /* somebody wants it parked when KVM_RUN is called */
-	uint32_t mp_state;
-	uint64_t rip; /* L1's; HOST_RIP: it has not run since the exit */
-	unsigned asked, puts;
-} fake;
-
-static struct vcpus *all;
-static struct kvm_run run;
-
-static uint8_t *at(uint64_t gpa)
+static void keep(struct nested_evmcs *evmcs, uint16_t flags)
 {
-	uint8_t *host = guest_memory_at(all->memory, gpa, 4096);
-	ck_assert_ptr_nonnull(host);
-	return host;
+	rig_fill(&blob.state, flags);
+	ck_assert_int_eq(nested_evmcs_put(evmcs, &blob.state, NESTED_BYTES), 0);
 }
 
-static uint64_t named(void)
-{
-	return load_le64(at(ASSIST) + 48);
-}
-
-static void map_page(uint64_t gpa)
-{
-	uint8_t *page = at(gpa & ~0xfffULL);
-	fake.mapped_gpa = gpa;
-	store_le32(page + E_CLEAN, 0);
-}
-
-static bool kick_is_pending(void)
-{
-	sigset_t set;
-	return sigpending(&set) == 0 && sigismember(&set, vcpu_kick_signal());
-}
-
-static int fake_run(void)
-{
-	if (fake.park)
-		run.immediate_exit = 1;
-	if (run.immediate_exit) {
-		errno = EINTR;
-		return -1;
+#define FIELD(name, field)                                                                                   \
+	{                                                                                                    \
+		name, offsetof(struct evmcs, field), sizeof(((struct evmcs *)NULL)->field)                   \
 	}
-	if (fake.mp_state == KVM_MP_STATE_RUNNABLE && fake.pending) {
-		if (fake.refuses_odd && named() & 1)
-			return 0;
-		map_page(named());
-		uint8_t *page = at(fake.mapped_gpa & ~0xfffULL);
-		store_le16(page + E_CS, load_le16(fake.blob + HEADER + V_CS));
-		store_le32(page + E_REASON, load_le32(fake.blob + HEADER + V_REASON));
-		fake.pending = false;
-		fake.injected = fake.injects;
+#define SEGMENT(name, number)                                                                                \
+	FIELD(name ".selector", guest_selector[number]), FIELD(name ".access", guest_access[number]),        \
+		FIELD(name ".limit", guest_limit[number]), FIELD(name ".base", guest_base[number])
+
+/* By the names of nested_layout.h, and by the layout that the lab's small L1 uses. */
+static const struct {
+	const char *name;
+	size_t offset, width;
+} of_l2[] = {
+	FIELD("rip", guest_rip),
+	FIELD("rsp", guest_rsp),
+	FIELD("rflags", guest_rflags),
+	FIELD("cr0", guest_cr0),
+	FIELD("cr3", guest_cr3),
+	FIELD("cr4", guest_cr4),
+	FIELD("dr7", guest_dr7),
+	FIELD("efer", guest_efer),
+	FIELD("pat", guest_pat),
+	FIELD("activity-state", guest_activity),
+	FIELD("interruptibility", guest_interruptibility),
+	FIELD("pending-debug-exceptions", guest_pending_debug),
+	FIELD("pdptr0", guest_pdptr[0]),
+	FIELD("pdptr1", guest_pdptr[1]),
+	FIELD("pdptr2", guest_pdptr[2]),
+	FIELD("pdptr3", guest_pdptr[3]),
+	FIELD("sysenter-esp", guest_sysenter_esp),
+	FIELD("sysenter-eip", guest_sysenter_eip),
+	FIELD("sysenter-cs", guest_sysenter_cs),
+	FIELD("processor-based", cpu_controls),
+	FIELD("entry-controls", entry_controls),
+	FIELD("injection", entry_event),
+	FIELD("injection-error-code", entry_event_error),
+	FIELD("injection-instruction-bytes", entry_instruction_bytes),
+	SEGMENT("es", ES),
+	SEGMENT("cs", CS),
+	SEGMENT("ss", SS),
+	SEGMENT("ds", DS),
+	SEGMENT("fs", FS),
+	SEGMENT("gs", GS),
+	SEGMENT("ldtr", LDTR),
+	SEGMENT("tr", TR),
+	FIELD("gdtr.limit", guest_limit[GDTR]),
+	FIELD("gdtr.base", guest_base[GDTR]),
+	FIELD("idtr.limit", guest_limit[IDTR]),
+	FIELD("idtr.base", guest_base[IDTR]),
+};
+
+static size_t segment_at(const struct nested_segment *segment, const char *part)
+{
+	if (strcmp(part, "selector") == 0)
+		return segment->selector.offset;
+	if (strcmp(part, "access") == 0)
+		return segment->attributes.offset;
+	return strcmp(part, "limit") == 0 ? segment->limit.offset : segment->base.offset;
+}
+
+/* Where vmcs12 has it. Host and guest have fields of one name: the first group is the guest's. */
+static size_t vmcs12_at(const char *name)
+{
+	for (size_t g = 0; g < nested_vmcs12.group_count; g++) {
+		const struct nested_group *group = &nested_vmcs12.groups[g];
+		for (size_t i = 0; i < group->row_count; i++)
+			if (strcmp(group->rows[i].name, name) == 0)
+				return group->rows[i].offset;
+		for (size_t i = 0; i < group->segment_count; i++) {
+			size_t length = strlen(group->segments[i].name);
+			if (strncmp(group->segments[i].name, name, length) == 0 && name[length] == '.')
+				return segment_at(&group->segments[i], name + length + 1);
+		}
 	}
-	if (!kick_is_pending()) {
-		fake.ran = true;
-		return 0;
+	ck_abort_msg("%s", name);
+}
+
+/* Once L1 has run the page has what vmcs12 has: one that differs anywhere in L2's fields is another. */
+START_TEST(any_field_of_l2_tells_another_vmcs)
+{
+	struct guest_memory *memory = rig_memory();
+	struct nested_evmcs evmcs = {0};
+	const struct kvm_regs regs = {.rip = HOST_RIP + 3, .rsp = HOST_RSP};
+	uint8_t *page = rig_at(memory, PAGE_A), *pointer;
+	keep(&evmcs, KVM_STATE_NESTED_EVMCS);
+	uint8_t *vmcs12 = evmcs.put->data.vmx[0].vmcs12;
+	for (size_t i = 0; i < sizeof(of_l2) / sizeof(of_l2[0]); i++) {
+		for (size_t byte = 0; byte < of_l2[i].width; byte++) {
+			page[of_l2[i].offset + byte] ^= 0x5a;
+			ck_assert_msg(nested_evmcs_named(&evmcs, memory, ASSIST | 1, &regs, &pointer) ==
+					      EVMCS_OTHER,
+				      "%s differs", of_l2[i].name);
+			vmcs12[vmcs12_at(of_l2[i].name) + byte] ^= 0x5a;
+			ck_assert_msg(nested_evmcs_named(&evmcs, memory, ASSIST | 1, &regs, &pointer) ==
+					      EVMCS_SAME,
+				      "%s agrees", of_l2[i].name);
+		}
 	}
-	errno = EINTR;
-	return -1;
+	nested_evmcs_forget(&evmcs);
+	guest_memory_destroy(memory);
+}
+END_TEST
+
+static bool is_marked(struct dirty_tracker *tracker, uint64_t gpa)
+{
+	uint64_t count, bitmap[RAM / 4096 / 64] = {0};
+	ck_assert_int_eq(dirty_tracker_harvest(tracker, bitmap, &count), 0);
+	ck_assert_uint_le(count, 1);
+	return bitmap[gpa / 4096 / 64] >> gpa / 4096 % 64 & 1;
 }
 
-static int set_nested(const struct kvm_nested_state *state)
+START_TEST(the_page_that_is_named_counts_as_written)
 {
-	memset(fake.blob, 0, sizeof(fake.blob));
-	memcpy(fake.blob, state, state->size);
-	fake.mapped_gpa = 0;
-	fake.l2_cs = 0;
-	fake.pending = state->flags & KVM_STATE_NESTED_EVMCS;
-	fake.puts++;
-	return 0;
-}
-
-static int get_nested(void *ret)
-{
-	if (fake.pending) /* an empty shadow VMCS */
-		memset(fake.blob + HEADER, 0, NESTED_BYTES - HEADER);
-	memcpy(ret, fake.blob, NESTED_BYTES);
-	fake.asked++;
-	return 0;
-}
-
-static int get_msr(struct kvm_msrs *msrs)
-{
-	for (uint32_t i = 0; i < msrs->nmsrs; i++) {
-		ck_assert_uint_eq(msrs->entries[i].index, MSR_HV_VP_ASSIST_PAGE);
-		msrs->entries[i].data = fake.msr;
-	}
-	return (int)msrs->nmsrs;
-}
-
-int ioctl(int fd, unsigned long request, ...)
-{
-	va_list args;
-	va_start(args, request);
-	void *arg = va_arg(args, void *);
-	va_end(args);
-	ck_assert_int_eq(fd, FAKE_FD);
-	switch (request) {
-	case KVM_RUN:
-		return fake_run();
-	case KVM_SET_NESTED_STATE:
-		return set_nested(arg);
-	case KVM_GET_NESTED_STATE:
-		return get_nested(arg);
-	case KVM_GET_MSRS:
-		return get_msr(arg);
-	case KVM_GET_REGS:
-		((struct kvm_regs *)arg)->rip = fake.rip;
-		return 0;
-	case KVM_GET_MP_STATE:
-		((struct kvm_mp_state *)arg)->mp_state = fake.mp_state;
-		return 0;
-	case KVM_SET_MP_STATE:
-		fake.mp_state = ((struct kvm_mp_state *)arg)->mp_state;
-		return 0;
-	case KVM_GET_VCPU_EVENTS:
-		memset(arg, 0, sizeof(struct kvm_vcpu_events));
-		((struct kvm_vcpu_events *)arg)->interrupt.injected = fake.injected;
-		return 0;
-	default:
-		return 0;
-	}
-}
-
-/* L1's VMRESUME: with which CS does L2 start? */
-static uint16_t vmresume(void)
-{
-	if (fake.mapped_gpa != named())
-		map_page(named());
-	const uint8_t *page = at(named() & ~0xfffULL);
-	if (load_le32(page + E_CLEAN) != ALL_CLEAN)
-		fake.l2_cs = load_le16(page + E_CS);
-	return fake.l2_cs;
-}
-
-/* ---- a vCPU and its guest ---- */
-
-static void on_kick(int signal)
-{
-	(void)signal;
-}
-
-static void write_evmcs(uint64_t gpa, uint16_t cs, uint64_t bitmap, uint16_t vpid)
-{
-	uint8_t *page = at(gpa);
-	store_le32(page, 1);
-	store_le64(page + E_MSR_BITMAP, bitmap);
-	store_le64(page + E_HOST_RSP, 0xffff888000001000 + gpa);
-	store_le64(page + E_HOST_RIP, HOST_RIP);
-	store_le16(page + E_VPID, vpid);
-	store_le16(page + E_CS, cs);
-	store_le32(page + E_CLEAN, ALL_CLEAN);
-}
-
-static struct vcpu *make(void)
-{
-	const struct memory_config config = {.size_bytes = RAM};
-	const struct sigaction action = {.sa_handler = on_kick};
+	struct guest_memory *memory = rig_memory();
+	struct dirty_tracker *tracker;
 	struct err err = ERR_INIT;
-	all = calloc(1, sizeof(*all) + sizeof(all->vcpu[0]));
-	ck_assert_ptr_nonnull(all);
-	ck_assert_int_eq(guest_memory_create(&config, &all->memory, &err), 0);
-	ck_assert_int_eq(sigaction(vcpu_kick_signal(), &action, NULL), 0);
-	all->layout = (struct vcpu_layout){.xsave_bytes = 4096, .nested_bytes = NESTED_BYTES};
-	all->vcpu[0] = (struct vcpu){.all = all, .fd = FAKE_FD, .run = &run};
-	fake = (struct fake){.msr = ASSIST | 1, .mp_state = KVM_MP_STATE_RUNNABLE, .rip = HOST_RIP};
-	run.immediate_exit = 0;
-	at(ASSIST)[40] = 1;
-	store_le64(at(ASSIST) + 48, PAGE_A);
-	write_evmcs(PAGE_A, CS_A, 0xa000, 1);
-	write_evmcs(PAGE_B, CS_B, 0xb000, 2);
-	return &all->vcpu[0];
-}
-
-static void unmake(struct vcpu *vcpu)
-{
-	nested_evmcs_forget(&vcpu->evmcs);
-	guest_memory_destroy(all->memory);
-	free(all);
-}
-
-/* What belongs to A, after an exit of its L2 for REASON that the page does not tell of yet. */
-static void fill(struct kvm_nested_state *state, uint16_t flags)
-{
-	uint8_t *vmcs12 = (uint8_t *)state + HEADER;
-	memset(state, 0, NESTED_BYTES);
-	state->format = KVM_STATE_NESTED_FORMAT_VMX;
-	state->flags = flags;
-	state->size = HEADER + 4096;
-	state->hdr.vmx.vmxon_pa = 0x1000;
-	state->hdr.vmx.vmcs12_pa = UINT64_MAX;
-	store_le32(vmcs12, REVISION);
-	store_le64(vmcs12 + V_MSR_BITMAP, 0xa000);
-	store_le64(vmcs12 + V_HOST_RSP, 0xffff888000001000 + PAGE_A);
-	store_le64(vmcs12 + V_HOST_RIP, HOST_RIP);
-	store_le16(vmcs12 + V_VPID, 1);
-	store_le16(vmcs12 + V_CS, CS_A);
-	store_le32(vmcs12 + V_REASON, REASON);
-}
-
-static void put_flags(struct vcpu *vcpu, uint16_t flags)
-{
-	static uint8_t bytes[NESTED_BYTES] __attribute__((aligned(8)));
-	struct kvm_nested_state *state = (struct kvm_nested_state *)bytes;
-	fill(state, flags);
-	ck_assert_int_eq(ioctl(FAKE_FD, KVM_SET_NESTED_STATE, state), 0);
-	ck_assert_int_eq(nested_evmcs_put(&vcpu->evmcs, state, NESTED_BYTES), 0);
-}
-
-static void put(struct vcpu *vcpu)
-{
-	put_flags(vcpu, KVM_STATE_NESTED_EVMCS);
-}
-
-static struct vcpu_state saved(const struct vcpu *vcpu)
-{
-	struct vcpu_state state;
-	struct err err = ERR_INIT;
-	ck_assert_int_eq(vcpu_state_init(&state, &all->layout, &err), 0);
-	state.nested_put = vcpu->evmcs.put;
-	ck_assert_msg(vcpu_state_get(&state, &all->layout, FAKE_FD, &err) == 0, "%s", err.text);
-	return state;
-}
-
-static uint16_t saved_cs(const struct vcpu *vcpu)
-{
-	struct vcpu_state state = saved(vcpu);
-	uint16_t cs = load_le16(state.nested->data.vmx[0].vmcs12 + V_CS);
-	vcpu_state_finish(&state);
-	return cs;
-}
-
-static void l1_marks_all_clean(uint64_t gpa)
-{
-	store_le32(at(gpa) + E_CLEAN, ALL_CLEAN);
-}
-
-/* ---- tests ---- */
-
-START_TEST(until_it_has_entered_it_is_saved_with_what_was_put)
-{
-	struct vcpu *vcpu = make();
-	put(vcpu);
-	for (int i = 0; i < 2; i++)
-		ck_assert_uint_eq(saved_cs(vcpu), CS_A);
-	ck_assert_uint_eq(fake.asked, 0); /* the question alone does the harm */
-	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
-	ck_assert_uint_eq(saved_cs(vcpu), CS_A);
-	ck_assert_uint_eq(fake.asked, 1);
-	unmake(vcpu);
+	ck_assert_int_eq(guest_memory_attach(memory, -1, &err), 0);
+	ck_assert_int_eq(dirty_tracker_create(memory, &tracker, &err), 0);
+	nested_evmcs_mark(memory, ASSIST | 1);
+	ck_assert(is_marked(tracker, PAGE_A));
+	nested_evmcs_mark(memory, RAM | 1);
+	ck_assert(!is_marked(tracker, PAGE_A));
+	dirty_tracker_destroy(tracker);
+	guest_memory_destroy(memory);
 }
 END_TEST
 
-START_TEST(l2_is_entered_whole_where_l1_marks_after_the_first_entry)
-{
-	struct vcpu *vcpu = make();
-	put(vcpu);
-	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
-	ck_assert(!fake.ran);
-	ck_assert_uint_eq(named(), PAGE_A);
-	ck_assert_uint_eq(load_le32(at(PAGE_A) + E_REASON), REASON); /* what L1 reads first */
-	l1_marks_all_clean(PAGE_A);
-	ck_assert_uint_eq(vmresume(), CS_A);
-	l1_marks_all_clean(PAGE_A);
-	ck_assert_uint_eq(vmresume(), CS_A);
-	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0); /* the next time there is nothing to do */
-	ck_assert_uint_eq(fake.puts, 1);
-	unmake(vcpu);
-}
-END_TEST
-
-/* Or the two before show nothing. */
-START_TEST(left_alone_kvm_does_the_harm)
-{
-	struct vcpu *vcpu = make();
-	put(vcpu);
-	nested_evmcs_forget(&vcpu->evmcs);
-	ck_assert_int_eq(ioctl(FAKE_FD, KVM_RUN, 0), 0);
-	l1_marks_all_clean(PAGE_A);
-	ck_assert_uint_eq(vmresume(), 0);
-
-	put(vcpu);
-	nested_evmcs_forget(&vcpu->evmcs);
-	ck_assert_uint_eq(saved_cs(vcpu), 0);
-
-	put(vcpu);
-	nested_evmcs_forget(&vcpu->evmcs);
-	store_le64(at(ASSIST) + 48, PAGE_B);
-	ck_assert_int_eq(ioctl(FAKE_FD, KVM_RUN, 0), 0);
-	ck_assert_uint_eq(vmresume(), CS_A);
-	unmake(vcpu);
-}
-END_TEST
-
-START_TEST(a_vmcs_named_next_keeps_its_fields)
-{
-	struct vcpu *vcpu = make();
-	uint8_t before[4096];
-	put(vcpu);
-	store_le64(at(ASSIST) + 48, PAGE_B);
-	memcpy(before, at(PAGE_B), sizeof(before));
-	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
-	ck_assert_mem_eq(before, at(PAGE_B), sizeof(before));
-	ck_assert_ptr_null(vcpu->evmcs.put);
-	struct kvm_nested_state *state = (struct kvm_nested_state *)fake.blob;
-	ck_assert_uint_eq(state->flags, 0);
-	ck_assert_uint_eq(state->size, HEADER);
-	ck_assert_uint_eq(state->hdr.vmx.vmxon_pa, 0x1000);
-	ck_assert_uint_eq(state->hdr.vmx.vmcs12_pa, UINT64_MAX);
-	ck_assert_int_eq(ioctl(FAKE_FD, KVM_RUN, 0), 0);
-	ck_assert_uint_eq(vmresume(), CS_B);
-	unmake(vcpu);
-}
-END_TEST
-
-/* Two VMCSes that L1 has given nothing of their own: their L2s differ all the same. */
-START_TEST(twins_are_told_apart_by_their_registers)
-{
-	struct vcpu *vcpu = make();
-	uint8_t *a = at(PAGE_A), *b = at(PAGE_B);
-	for (int other = 0; other < 2; other++) {
-		memcpy(b, a, 4096);
-		store_le64(b + E_RSP, other ? RSP_A : 0);
-		put(vcpu);
-		fake.rip = HOST_RIP + 3;
-		store_le64(at(ASSIST) + 48, PAGE_B);
-		ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
-		ck_assert_uint_eq(fake.mapped_gpa, other ? 0 : PAGE_B ^ 1);
-		ck_assert_uint_eq(((struct kvm_nested_state *)fake.blob)->flags,
-				  other ? 0 : KVM_STATE_NESTED_EVMCS);
-	}
-	unmake(vcpu);
-}
-END_TEST
-
-/* KVM has not written L2's registers into the page yet, and an entry must do it. */
-START_TEST(at_its_first_instruction_l1_names_what_it_left)
-{
-	struct vcpu *vcpu = make();
-	store_le64(at(PAGE_A) + E_RSP, RSP_A); /* of before L2 ran */
-	put(vcpu);
-	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
-	ck_assert_uint_eq(fake.mapped_gpa, PAGE_A ^ 1);
-	ck_assert_uint_eq(load_le32(at(PAGE_A) + E_REASON), REASON);
-	unmake(vcpu);
-}
-END_TEST
-
-START_TEST(in_smm_kvm_keeps_what_it_has)
-{
-	struct vcpu *vcpu = make();
-	put(vcpu);
-	vcpu->evmcs.put->hdr.vmx.smm.flags = KVM_STATE_NESTED_SMM_VMXON;
-	store_le64(at(ASSIST) + 48, PAGE_B);
-	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
-	ck_assert_uint_eq(fake.puts, 1);
-	unmake(vcpu);
-}
-END_TEST
-
-/* KVM's vmcs12 after that, when L1 resumed an L2: without a revision, which KVM would refuse to take. */
-START_TEST(vmcs12_is_saved_with_its_revision)
-{
-	struct vcpu *vcpu = make();
-	put_flags(vcpu, KVM_STATE_NESTED_EVMCS | KVM_STATE_NESTED_GUEST_MODE);
-	fake.pending = false;
-	store_le32(fake.blob + HEADER, 0);
-	struct vcpu_state state = saved(vcpu);
-	ck_assert_uint_eq(load_le32(state.nested->data.vmx[0].vmcs12), REVISION);
-	vcpu_state_finish(&state);
-	((struct kvm_nested_state *)fake.blob)->flags = KVM_STATE_NESTED_GUEST_MODE;
-	state = saved(vcpu);
-	ck_assert_uint_eq(load_le32(state.nested->data.vmx[0].vmcs12), 0); /* no business of ours */
-	vcpu_state_finish(&state);
-	unmake(vcpu);
-}
-END_TEST
-
-START_TEST(a_pause_that_comes_first_is_kept_and_the_entry_made_later)
-{
-	struct vcpu *vcpu = make();
-	put(vcpu);
-	fake.park = 1;
-	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
-	ck_assert_uint_eq(run.immediate_exit, 1);
-	ck_assert_uint_eq(named(), PAGE_A);
-	ck_assert_uint_eq(saved_cs(vcpu), CS_A);
-	ck_assert_uint_eq(fake.asked, 0);
-	fake.park = 0;
-	run.immediate_exit = 0;
-	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
-	l1_marks_all_clean(PAGE_A);
-	ck_assert_uint_eq(vmresume(), CS_A);
-	unmake(vcpu);
-}
-END_TEST
-
-START_TEST(where_kvm_wants_the_right_address_it_gets_what_it_had)
-{
-	struct vcpu *vcpu = make();
-	put(vcpu);
-	fake.refuses_odd = true;
-	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
-	ck_assert_uint_eq(fake.puts, 2);
-	ck_assert(fake.pending && !fake.ran);
-	ck_assert_uint_eq(named(), PAGE_A);
-	ck_assert_ptr_null(vcpu->evmcs.put);
-	unmake(vcpu);
-}
-END_TEST
-
-START_TEST(a_halted_vcpu_sleeps_on_unless_something_woke_it)
-{
-	struct vcpu *vcpu = make();
-	fake.mp_state = KVM_MP_STATE_HALTED;
-	put(vcpu);
-	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
-	ck_assert_uint_eq(fake.mp_state, KVM_MP_STATE_HALTED);
-	ck_assert_uint_ne(fake.mapped_gpa, 0);
-
-	fake.injects = true;
-	put(vcpu);
-	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
-	ck_assert_uint_eq(fake.mp_state, KVM_MP_STATE_RUNNABLE);
-	unmake(vcpu);
-}
-END_TEST
-
-static void check_hostile(struct vcpu *vcpu)
-{
-	put(vcpu);
-	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
-	ck_assert_ptr_null(vcpu->evmcs.put);
-	ck_assert(fake.pending && !fake.ran);
-	ck_assert_uint_eq(fake.puts, 1);
-	fake.puts = 0;
-}
-
-START_TEST(a_guest_that_names_nothing_is_left_to_kvm)
-{
-	static const uint64_t msrs[] = {0, ASSIST, RAM | 1, 0xfffffffffffff001};
-	static const uint64_t pointers[] = {RAM, RAM - 1 + 4096, UINT64_MAX, UINT64_MAX - 4095};
-	struct vcpu *vcpu = make();
-	for (size_t i = 0; i < sizeof(msrs) / sizeof(msrs[0]); i++) {
-		fake.msr = msrs[i];
-		check_hostile(vcpu);
-	}
-	fake.msr = ASSIST | 1;
-	for (size_t i = 0; i < sizeof(pointers) / sizeof(pointers[0]); i++) {
-		store_le64(at(ASSIST) + 48, pointers[i]);
-		check_hostile(vcpu);
-	}
-	store_le64(at(ASSIST) + 48, PAGE_A);
-	store_le32(at(PAGE_A), 2);
-	check_hostile(vcpu);
-	store_le32(at(PAGE_A), 1);
-	at(ASSIST)[40] = 0;
-	check_hostile(vcpu);
-	unmake(vcpu);
-}
-END_TEST
-
-START_TEST(the_page_of_the_assist_page_is_a_page_as_any)
-{
-	struct vcpu *vcpu = make();
-	store_le64(at(ASSIST) + 48, ASSIST + 7);
-	store_le32(at(ASSIST), REVISION);
-	put(vcpu);
-	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
-	ck_assert_uint_eq(named(), ASSIST + 7);
-	unmake(vcpu);
-}
-END_TEST
-
-START_TEST(all_else_is_asked_for_and_entered_as_ever)
+START_TEST(nothing_else_is_kept)
 {
 	static const uint16_t flags[] = {0, KVM_STATE_NESTED_GUEST_MODE,
 					 KVM_STATE_NESTED_EVMCS | KVM_STATE_NESTED_GUEST_MODE};
-	struct vcpu *vcpu = make();
-	uint8_t bytes[NESTED_BYTES] __attribute__((aligned(8)));
-	struct kvm_nested_state *state = (struct kvm_nested_state *)bytes;
+	struct nested_evmcs evmcs = {0};
 	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
-		put(vcpu);
-		ck_assert_ptr_nonnull(vcpu->evmcs.put);
-		put_flags(vcpu, flags[i]);
-		ck_assert_ptr_null(vcpu->evmcs.put);
+		keep(&evmcs, KVM_STATE_NESTED_EVMCS);
+		ck_assert_ptr_nonnull(evmcs.put);
+		keep(&evmcs, flags[i]); /* and what was is forgotten */
+		ck_assert_ptr_null(evmcs.put);
 	}
-	fill(state, KVM_STATE_NESTED_EVMCS);
-	ck_assert_int_eq(nested_evmcs_put(&vcpu->evmcs, state, HEADER), 0); /* vmcs12 is not in it */
-	ck_assert_ptr_null(vcpu->evmcs.put);
-	state->format = KVM_STATE_NESTED_FORMAT_SVM;
-	ck_assert_int_eq(nested_evmcs_put(&vcpu->evmcs, state, NESTED_BYTES), 0);
-	ck_assert_ptr_null(vcpu->evmcs.put);
-	ck_assert_int_eq(nested_evmcs_put(&vcpu->evmcs, NULL, 0), 0);
-	ck_assert_ptr_null(vcpu->evmcs.put);
-	unmake(vcpu);
+	rig_fill(&blob.state, KVM_STATE_NESTED_EVMCS);
+	ck_assert(!nested_evmcs_is_l1s(&blob.state, HEADER)); /* vmcs12 is not in it */
+	blob.state.format = KVM_STATE_NESTED_FORMAT_SVM;
+	ck_assert(!nested_evmcs_is_l1s(&blob.state, NESTED_BYTES));
+	ck_assert(!nested_evmcs_is_l1s(NULL, 0));
+	nested_evmcs_forget(&evmcs);
 }
 END_TEST
 
-TEST_MAIN("nested_evmcs", until_it_has_entered_it_is_saved_with_what_was_put,
-	  l2_is_entered_whole_where_l1_marks_after_the_first_entry, left_alone_kvm_does_the_harm,
-	  a_vmcs_named_next_keeps_its_fields, twins_are_told_apart_by_their_registers,
-	  at_its_first_instruction_l1_names_what_it_left, in_smm_kvm_keeps_what_it_has,
-	  vmcs12_is_saved_with_its_revision, a_pause_that_comes_first_is_kept_and_the_entry_made_later,
-	  where_kvm_wants_the_right_address_it_gets_what_it_had,
-	  a_halted_vcpu_sleeps_on_unless_something_woke_it, a_guest_that_names_nothing_is_left_to_kvm,
-	  the_page_of_the_assist_page_is_a_page_as_any, all_else_is_asked_for_and_entered_as_ever)
+TEST_MAIN("nested_evmcs", any_field_of_l2_tells_another_vmcs, the_page_that_is_named_counts_as_written,
+	  nothing_else_is_kept)
