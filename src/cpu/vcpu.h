@@ -61,7 +61,8 @@ int vcpu_kick_signal(void);
 
 /*
  * In the vCPU's thread, before it runs: makes KVM map the enlightened VMCS of what was put (vcpu->evmcs), if
- * there is one; does nothing otherwise. -errno: KVM took it before and does not any more.
+ * there is one; does nothing otherwise. -EINTR, as from KVM_RUN: immediate_exit is set, all is to do again
+ * before it runs; another -errno: KVM took it before and does not any more.
  */
 int vcpu_enter_evmcs(struct vcpu *vcpu);
 /* Its nested state is being saved: nested_evmcs_mark. */

@@ -137,7 +137,7 @@ int vcpu_enter_evmcs(struct vcpu *vcpu)
 		return 0;
 	int r = enter(vcpu);
 	if (r == -EINTR)
-		return 0; /* it is parked now, and comes here again before it runs */
+		return r;
 	if (r < 0) {
 		log_warn("vCPU %u: KVM does not map the enlightened VMCS before L1 runs (%s): L2 fails if L1 "
 			 "had just left it",

@@ -68,24 +68,21 @@ static bool vcpu_park(struct vcpu *vcpu)
 static void vcpu_run(struct vcpu *vcpu)
 {
 	struct vcpus *all = vcpu->all;
-	int lost = vcpu_enter_evmcs(vcpu);
-	if (lost < 0) {
-		(void)vcpu_run_failed(vcpu, lost, &all->events);
-		atomic_store(&all->run, false);
-		return;
-	}
 	for (;;) {
 		enum exit_verdict verdict;
-		int r = ioctl(vcpu->fd, KVM_RUN, 0);
-		if (r >= 0) {
+		/* Each time, for a pause that was over before we were here has left immediate_exit behind. */
+		int r = vcpu_enter_evmcs(vcpu);
+		if (r == 0)
+			r = ioctl(vcpu->fd, KVM_RUN, 0) < 0 ? -errno : 0;
+		if (r == 0) {
 			verdict = vcpu_exit(vcpu, all->bus, &all->events);
-		} else if (errno == EINTR || errno == EAGAIN) {
+		} else if (r == -EINTR || r == -EAGAIN) {
 			__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 			if (!atomic_load(&all->run))
 				return;
 			continue;
 		} else {
-			verdict = vcpu_run_failed(vcpu, -errno, &all->events);
+			verdict = vcpu_run_failed(vcpu, r, &all->events);
 		}
 		if (verdict == EXIT_PARK) {
 			/* The event's receiver kicks all of us; without this the guest would run on until it

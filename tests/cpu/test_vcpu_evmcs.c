@@ -1,9 +1,10 @@
 /*
  * The first entry of a vCPU whose L1 has an enlightened VMCS. KVM here does with guest memory what Linux 6.1
  * does: it maps the page that the VP assist page names at the first entry, takes the clean marks away, copies
- * vmcs12 there, and at VMRESUME reads what is not marked clean, or all when it finds another address.
+ * vmcs12 there, and at VMRESUME reads what is not marked clean, or all when it finds another address. What
+ * runs a vCPU is compiled in here.
  */
-#include "../../src/cpu/vcpu.h"
+#include "../../src/cpu/vcpus.c"
 
 #include "evmcs_rig.h"
 #include "harness.h"
@@ -352,7 +353,7 @@ START_TEST(a_pause_that_comes_first_is_kept_and_the_entry_made_later)
 	struct vcpu *vcpu = make();
 	put(vcpu);
 	fake.park = 1;
-	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
+	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), -EINTR);
 	ck_assert_uint_eq(run.immediate_exit, 1);
 	ck_assert_uint_eq(named(), PAGE_A);
 	ck_assert_uint_eq(saved_cs(vcpu), CS_A);
@@ -362,6 +363,28 @@ START_TEST(a_pause_that_comes_first_is_kept_and_the_entry_made_later)
 	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
 	l1_marks_all_clean(PAGE_A);
 	ck_assert_uint_eq(vmresume(), CS_A);
+	unmake(vcpu);
+}
+END_TEST
+
+static void on_triple_fault(void *owner)
+{
+	(void)owner;
+}
+
+/* A pause and the next resume that both came while the thread was parked: immediate_exit is left of them. */
+START_TEST(a_pause_that_was_over_before_keeps_the_vcpu_from_running_without_the_entry)
+{
+	struct vcpu *vcpu = make();
+	put(vcpu);
+	all->events.triple_fault = on_triple_fault;
+	atomic_store(&all->run, true);
+	run.immediate_exit = 1;
+	run.exit_reason = KVM_EXIT_SHUTDOWN; /* how it ends */
+	vcpu_run(vcpu);
+	ck_assert(fake.ran);
+	ck_assert_uint_eq(fake.mapped_gpa, PAGE_A ^ 1);
+	ck_assert_ptr_null(vcpu->evmcs.put);
 	unmake(vcpu);
 }
 END_TEST
@@ -448,6 +471,7 @@ TEST_MAIN("vcpu_evmcs", until_it_has_entered_it_is_saved_with_what_was_put,
 	  a_vmcs_named_next_keeps_its_fields, at_its_first_instruction_l1_names_what_it_left,
 	  in_smm_kvm_keeps_what_it_has, vmcs12_is_saved_with_its_revision,
 	  a_pause_that_comes_first_is_kept_and_the_entry_made_later,
+	  a_pause_that_was_over_before_keeps_the_vcpu_from_running_without_the_entry,
 	  where_kvm_wants_the_right_address_it_gets_what_it_had,
 	  a_halted_vcpu_sleeps_on_unless_something_woke_it, a_guest_that_names_nothing_is_left_to_kvm,
 	  the_page_of_the_assist_page_is_a_page_as_any)
