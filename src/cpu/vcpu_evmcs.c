@@ -24,7 +24,7 @@
 
 enum { KERNEL_SIGSET_BYTES = 8 };
 
-/* KVM_RUN lets through the signals of `mask`, whatever else the thread blocks; NULL: as the thread does. */
+/* KVM_RUN blocks the signals of `mask` and no others; NULL: those that the thread blocks. */
 static int set_run_mask(const struct vcpu *vcpu, const sigset_t *mask)
 {
 	struct {
@@ -50,8 +50,10 @@ static int enter_nothing(struct vcpu *vcpu)
 	(void)pthread_sigmask(SIG_BLOCK, &kick, &before);
 	int r = set_run_mask(vcpu, &before);
 	if (r == 0) {
-		(void)pthread_kill(pthread_self(), vcpu_kick_signal());
-		r = ioctl(vcpu->fd, KVM_RUN, 0) < 0 && errno == EINTR ? 0 : -EIO;
+		/* Fails where the user's signals are at their limit: L1 would run. */
+		r = -pthread_kill(pthread_self(), vcpu_kick_signal());
+		if (r == 0 && (ioctl(vcpu->fd, KVM_RUN, 0) >= 0 || errno != EINTR))
+			r = -EIO;
 		/* A kick of others may go with ours: before it came immediate_exit, which stays. */
 		while (sigtimedwait(&kick, NULL, &at_once) >= 0 || errno == EINTR)
 			;
@@ -90,6 +92,8 @@ static int enter_renamed(struct vcpu *vcpu, uint8_t *pointer)
 	store_le64(pointer, gpa ^ 1);
 	int r = enter_nothing_halted(vcpu);
 	store_le64(pointer, gpa);
+	/* A migration may have read the other one meanwhile. */
+	guest_memory_mark(vcpu->all->memory, pointer, sizeof(gpa));
 	return r;
 }
 
