@@ -116,15 +116,16 @@ const char *cpu_feature_word(size_t index, unsigned *ret_bit)
 
 int cpu_feature_find(const char *name, size_t *ret_index, struct err *err)
 {
-	struct suggestion near = suggestion_for(name);
 	for (size_t i = 0; i < cpu_feature_count(); i++) {
-		const char *candidate = feature_rows[i + 1].is.name;
-		if (strcmp(candidate, name) == 0) {
+		if (strcmp(feature_rows[i + 1].is.name, name) == 0) {
 			*ret_index = i;
 			return 0;
 		}
-		suggestion_try(&near, candidate);
 	}
+	/* Only now: a distance to each of hundreds of names costs far more than the search. */
+	struct suggestion near = suggestion_for(name);
+	for (size_t i = 0; i < cpu_feature_count(); i++)
+		suggestion_try(&near, feature_rows[i + 1].is.name);
 	if (near.best)
 		return err_set(err, -ENOENT, "there is no CPU feature \"%s\" (did you mean \"%s\"?)", name,
 			       near.best);

@@ -92,10 +92,10 @@ START_TEST(what_runs_there_runs_where_that_runs)
 	for (size_t a = 0; a < count; a++)
 		for (size_t b = 0; b < count; b++)
 			for (size_t c = 0; runs[a][b] && c < count; c++) {
-				ck_assert_msg(!runs[b][c] || runs[a][c], "%s/%zu, %s/%zu, %s/%zu",
-					      hosts.names[a / VARIANTS], a % VARIANTS,
-					      hosts.names[b / VARIANTS], b % VARIANTS,
-					      hosts.names[c / VARIANTS], c % VARIANTS);
+				if (runs[b][c] && !runs[a][c]) /* no assertion for each of millions */
+					ck_abort_msg("%s/%zu, %s/%zu, %s/%zu", hosts.names[a / VARIANTS],
+						     a % VARIANTS, hosts.names[b / VARIANTS], b % VARIANTS,
+						     hosts.names[c / VARIANTS], c % VARIANTS);
 				triples += runs[b][c] && a != b && b != c;
 			}
 	ck_assert_uint_gt(pairs, count); /* more than each with itself */
