@@ -318,9 +318,12 @@ START_TEST(a_device_reset_overtakes_a_queue_reset)
 	rig.echo.slow_stop = true;
 	start(VIRTIO_F_RING_RESET);
 	submit(0, 5);
+	while (rig.echo.held_seen < 5) /* before that a reset may have nothing to wait for */
+		usleep(100);
 	set(DRIVER_QUEUE_SELECT, 2, 0);
 	set(DRIVER_QUEUE_RESET, 2, 1);
-	usleep(1000);
+	while (rig.echo.queue_stops == 0)
+		usleep(100);
 	set(DRIVER_STATUS, 1, 0);
 	usleep(1000);
 	ck_assert_uint_ne(driver_status(&rig.driver), 0);
