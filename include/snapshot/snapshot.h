@@ -86,10 +86,11 @@ int snapshot_check(const struct snapshot *snapshot, const struct machine_config 
 /*
  * A machine from machine_create_incoming with RAM and state as they were, clocks as if no time had passed.
  * `lazy`: RAM is read when it is touched, from the file, which must stay (guest_memory_map_file); else all of
- * it is read and checked. Calls snapshot_check first.
+ * it is read and checked. Calls snapshot_check first; `ret_refused` (NULL: not asked for) says whether it was
+ * that which failed.
  */
 int snapshot_restore(const struct snapshot *snapshot, const struct machine_config *config, bool lazy,
-		     struct machine **ret, struct err *err);
+		     struct machine **ret, bool *ret_refused, struct err *err);
 
 /* Writes the snapshot, with all that it stands on, to `out` as one that stands alone. Both are directories.
  */

@@ -112,11 +112,10 @@ int cli_restore(int argc, char **argv)
 	int r = snapshot_open(options.dir, &snapshot, &err);
 	if (r == 0)
 		r = snapshot_config(snapshot, options.set, options.set_count, &config, &err);
+	bool refused = r < 0;
 	if (r == 0)
-		r = snapshot_check(snapshot, config, &err);
-	code = r < 0 ? CLI_USAGE : CLI_FAILED;
-	if (r == 0)
-		r = snapshot_restore(snapshot, config, options.lazy, &machine, &err);
+		r = snapshot_restore(snapshot, config, options.lazy, &machine, &refused, &err);
+	code = refused ? CLI_USAGE : CLI_FAILED;
 	snapshot_close(snapshot);
 	if (r == 0 && options.paused)
 		machine_pause(machine, MACHINE_PAUSED);

@@ -55,11 +55,13 @@ static int fill(const struct snapshot *snapshot, struct guest_memory *memory, st
 }
 
 int snapshot_restore(const struct snapshot *snapshot, const struct machine_config *config, bool lazy,
-		     struct machine **ret, struct err *err)
+		     struct machine **ret, bool *ret_refused, struct err *err)
 {
 	struct machine *machine;
 	_cleanup_close_ int ram_fd = -1;
 	int r = snapshot_check(snapshot, config, err);
+	if (ret_refused)
+		*ret_refused = r < 0;
 	if (r == 0 && lazy && !snapshot->base)
 		ram_fd = r = snapshot_open_memory(snapshot, err);
 	if (r >= 0)

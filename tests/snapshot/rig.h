@@ -159,7 +159,7 @@ static inline int rig_try_restore(struct rig *rig, const char *name, bool lazy, 
 		return r;
 	r = snapshot_config(snapshot, sets, 1, &rig->config, err);
 	if (r == 0)
-		r = snapshot_restore(snapshot, rig->config, lazy, &rig->machine, err);
+		r = snapshot_restore(snapshot, rig->config, lazy, &rig->machine, NULL, err);
 	snapshot_close(snapshot);
 	if (r == 0)
 		rig->life++;

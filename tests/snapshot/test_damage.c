@@ -172,10 +172,19 @@ static void check(const char *set, const char *reason)
 	int r = snapshot_config(snapshot, sets, set ? 1 : 0, &config, &err);
 	if (r == 0)
 		r = snapshot_check(snapshot, config, &err);
-	if (reason)
+	if (reason) {
 		ck_assert_msg(r < 0 && strstr(err.text, reason), "%d: %s", r, err.text);
-	else
+		/* A restore refuses it for the same reason, before it makes anything. */
+		struct machine *machine = NULL;
+		struct err again = ERR_INIT;
+		bool refused = false;
+		if (config)
+			ck_assert_int_eq(snapshot_restore(snapshot, config, true, &machine, &refused, &again),
+					 r);
+		ck_assert(!config || (refused && !machine && strcmp(again.text, err.text) == 0));
+	} else {
 		ck_assert_msg(r == 0, "%s", err.text);
+	}
 	config_free(config);
 	snapshot_close(snapshot);
 }
@@ -234,9 +243,11 @@ START_TEST(another_machine)
 		struct err err = ERR_INIT;
 		ck_assert_int_eq(snapshot_open(rig_path(&rig, "s", path), &snapshot, &err), 0);
 		ck_assert_msg(snapshot_config(snapshot, sets, 1, &config, &err) == 0, "%s", err.text);
-		int r = snapshot_restore(snapshot, config, true, &machine, &err);
+		bool refused = true;
+		int r = snapshot_restore(snapshot, config, true, &machine, &refused, &err);
 		ck_assert_msg(r < 0 && strstr(err.text, rows[i].reason), "%s: %d: %s", rows[i].set, r,
 			      err.text);
+		ck_assert(!refused && !machine); /* it takes the machine to see it */
 		config_free(config);
 		snapshot_close(snapshot);
 	}

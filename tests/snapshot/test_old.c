@@ -20,7 +20,8 @@ static void goes_on(const char *dir)
 	if (snapshot_check(snapshot, rig.config, &rig.err) == -EOPNOTSUPP) {
 		(void)printf("only read: %s\n", rig.err.text);
 	} else {
-		ck_assert_msg(snapshot_restore(snapshot, rig.config, false, &rig.machine, &rig.err) == 0,
+		ck_assert_msg(snapshot_restore(snapshot, rig.config, false, &rig.machine, NULL, &rig.err) ==
+				      0,
 			      "%s", rig.err.text);
 		rig_run_to_end(&rig);
 		rig_end_life(&rig);

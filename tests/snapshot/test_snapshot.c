@@ -150,7 +150,7 @@ START_TEST(a_clone_has_another_generation_id)
 	rig_end_life(&rig);
 	ck_assert_int_eq(snapshot_open(rig_path(&rig, "snapshot", path), &snapshot, &rig.err), 0);
 	ck_assert_msg(snapshot_config(snapshot, sets, 2, &rig.config, &rig.err) == 0, "%s", rig.err.text);
-	ck_assert_msg(snapshot_restore(snapshot, rig.config, true, &rig.machine, &rig.err) == 0, "%s",
+	ck_assert_msg(snapshot_restore(snapshot, rig.config, true, &rig.machine, NULL, &rig.err) == 0, "%s",
 		      rig.err.text);
 	read_generation(&rig, after);
 	ck_assert_mem_eq(after, clones, sizeof(after));
