@@ -1,4 +1,5 @@
 /* RAM that goes from one process to another: both are this one, with a mapping each. */
+#include "../../src/memory/impl.h"
 #include "base/cleanup.h"
 #include "base/layout.h"
 #include "harness.h"
@@ -190,6 +191,28 @@ START_TEST(what_is_no_ram_is_refused)
 }
 END_TEST
 
+/* Of neither side, whoever gives and whoever takes; as hosts seldom have huge pages to spare, it only says
+ * so. */
+START_TEST(huge_pages_stay)
+{
+	static const char why[] =
+		"RAM of huge pages (memory.hugepages) cannot be handed over: the host would "
+		"need twice of them";
+	struct guest_memory *memory = new_memory(RAM, true);
+	struct err err = ERR_INIT;
+	memset(at(memory, 0), 0x11, RAM);
+	memory->page_bytes = 2 * MIB;
+	ck_assert_int_eq(handover_check(memory, &err), -ENOTSUP);
+	ck_assert_str_eq(err.text, why);
+	refuses(memory, memfd(RAM, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), why);
+	memory->page_bytes = 4096;
+	all_are(memory, 0x11);
+	err = ERR_INIT;
+	ck_assert_int_eq(handover_check(memory, &err), 0);
+	guest_memory_destroy(memory);
+}
+END_TEST
+
 /* Its size is nobody's to change, so that no access of ours or of KVM's meets a hole where RAM was. */
 START_TEST(ram_keeps_its_size)
 {
@@ -208,4 +231,4 @@ END_TEST
 
 TEST_MAIN("handover", on_trial_the_givers_ram_stays_as_it_is, a_trial_that_ends_leaves_no_trace,
 	  what_is_written_too_early_is_forgotten, who_has_left_touches_nothing, what_is_no_ram_is_refused,
-	  ram_keeps_its_size)
+	  huge_pages_stay, ram_keeps_its_size)

@@ -1,10 +1,11 @@
 """Post-copy between aerie processes: for `run`, whose tests these are."""
-import os, signal
+import os, signal, socket
 
-from __main__ import TIMEOUT, check, until
+from __main__ import TIMEOUT, check, make_keys, until
 from relay import PAGES, RUN, Relay
 
 RESUME = 20
+TLS_HANDSHAKE = 22 # a record's type (RFC 8446, 5.1)
 
 
 def late(test, source, relay=None, uri=None):
@@ -95,4 +96,46 @@ def postcopy_ends(test):
         os.path.exists(test.uri[5:]) and os.unlink(test.uri[5:])
 
 
-TESTS = {"postcopy": postcopy, "postcopy-paused": postcopy_paused, "postcopy-ends": postcopy_ends}
+def postcopy_tls(test):
+    """Encrypted from the first connection to the last."""
+    keys = os.path.join(test.folder, "keys")
+    make_keys(keys, "that-host")
+    memory = {"size": "256M"}
+    source = test.machine(memory=memory)
+    dest = test.listen(test.config(memory=memory), "--incoming-tls", keys)
+    path = os.path.join(test.folder, "relay")
+    relay = Relay(path, test.uri[5:], opaque=True)
+    source.run("migrate-set-parameters", **{"postcopy-ram": True, "downtime-limit": 1, "max-bandwidth": 1 << 20,
+                                            "tls-creds": keys, "tls-hostname": "that-host"})
+    source.run("migrate", uri="unix:" + path)
+    until("pages", lambda: source.run("query-migrate").get("ram", {}).get("transferred"))
+    source.run("migrate-start-postcopy")
+    until("the guest is there", lambda: dest.status() == "running")
+    relay.cut()
+    migrates(source, "postcopy-paused")
+    check(migrates(dest, "postcopy-paused")["ram"]["remaining"] > 0)
+    dest.run("migrate-recover", uri=test.uri)
+    for stranger in b"x" * 100, b"": # it talks to nobody who has no keys, and waits for the next one
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.connect(test.uri[5:])
+            visitor.settimeout(TIMEOUT)
+            visitor.sendall(stranger)
+            visitor.shutdown(socket.SHUT_WR)
+            try:
+                while visitor.recv(4096):
+                    pass
+            except ConnectionResetError:
+                pass
+    check(dest.status() == "running")
+    # Its keys are those with which it began.
+    source.run("migrate-set-parameters", **{"tls-creds": "", "tls-hostname": "", "max-bandwidth": 0})
+    again = Relay(path, test.uri[5:], opaque=True)
+    source.run("migrate", uri="unix:" + path, resume=True)
+    migrates(source, "completed")
+    migrates(dest, "completed")
+    check(relay.first[0] == again.first[0] == TLS_HANDSHAKE, relay.first, again.first)
+    dest.counts()
+    test.sequence(source, dest)
+
+
+TESTS = {"postcopy": postcopy, "postcopy-paused": postcopy_paused, "postcopy-tls": postcopy_tls, "postcopy-ends": postcopy_ends}

@@ -1,14 +1,17 @@
-"""Between two aeries: forwards a migration's messages, can hold pages back, and can break off after a message."""
+"""Between two aeries: forwards a migration's messages with their descriptors, can hold pages back, and can break off
+behind a message or in front of it; or it forwards bytes that it cannot read, until it is told to cut."""
 import os, socket, struct, threading
 
-PAGES, RUN = 7, 12
+PAGES, RUN, MEMFD = 7, 12, 22
 HEADER_BYTES = 24
 
 
 class Relay:
-    def __init__(self, path, target, hold=False, cut_after=None):
-        """cut_after: the type of a message from the source, behind which the connection ends."""
-        self.target, self.cut_after = target, cut_after
+    def __init__(self, path, target, hold=False, cut_after=None, cut_before=None, opaque=False):
+        """cut_after: the type of a message from the source, behind which the connection ends; cut_before: in front."""
+        self.target, self.cut_after, self.cut_before = target, cut_after, cut_before
+        self.first = b"" # bytes of an opaque connection
+        self.forward = self.some if opaque else self.message
         self.go, self.ended = threading.Event(), threading.Event()
         if not hold:
             self.go.set()
@@ -26,7 +29,7 @@ class Relay:
         self.ends = source, dest
         threading.Thread(target=self.up, daemon=True).start()
         try:
-            while self.message(source, dest):
+            while self.forward(source, dest):
                 pass
         except OSError:
             pass
@@ -39,8 +42,20 @@ class Relay:
         kind, length = struct.unpack("<HI", header[6:12])
         if kind == PAGES:
             self.go.wait()
+        if kind == self.cut_before:
+            return False
         dest.sendall(header + self.exactly(source, length))
+        if kind == MEMFD: # behind it comes a byte with the descriptor
+            data, fds, _, _ = socket.recv_fds(source, 1, 1)
+            socket.send_fds(dest, [data], fds)
+            os.close(fds[0])
         return kind != self.cut_after
+
+    def some(self, source, dest):
+        data = source.recv(65536)
+        self.first = self.first or data
+        dest.sendall(data)
+        return data
 
     @staticmethod
     def exactly(source, count):

@@ -1,0 +1,38 @@
+"""RUN was sent and nobody knows whether it came: for `run`, whose tests these are."""
+import os
+
+from __main__ import TIMEOUT, check, ended, until
+from relay import RUN, Relay
+
+
+def in_doubt(test):
+    """The source holds still until it is told that the machine does not run on the other side; RAM is as it was."""
+    image = os.path.join(test.folder, "disk.img")
+    with open(image, "wb") as file:
+        file.truncate(1 << 20)
+    for mode in "cpr-transfer", "normal":
+        more = {"memory": {"size": "64M", "shared": True}, "devices": [{"type": "disk", "path": image}]}
+        source = test.machine(**more)
+        dest = test.listen(test.config(**more))
+        check("there is no doubt" in source.ask("migrate-resume-here")["error"]["desc"])
+        path = os.path.join(test.folder, "relay-" + mode)
+        Relay(path, test.uri[5:], cut_before=RUN)
+        info = test.move(source, "unix:" + path, mode=mode)
+        check(info["status"] == "failed" and info.get("in-doubt"), info)
+        check(source.status() == "postmigrate", source.status())
+        check("error" in source.ask("cont") and "error" in source.ask("migrate", uri=test.uri), "it goes on unasked")
+        check(dest.process.wait(TIMEOUT) == 1, "the destination has not heard RUN")
+        seen = len(source.numbers())
+        source.run("migrate-resume-here")
+        check(source.status() == "running", source.status())
+        until("the guest counts", lambda: len(source.numbers()) > seen + 2)
+        check("there is no doubt" in source.ask("migrate-resume-here")["error"]["desc"])
+        test.sequence(source, dest)
+        last = test.listen(test.config(**more)) # what it has is whole, and can go on its way
+        test.moved(source, last, mode=mode)
+        test.sequence(source, dest, last)
+        source.end()
+        last.end()
+
+
+TESTS = {"in-doubt": in_doubt}
