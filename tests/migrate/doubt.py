@@ -35,4 +35,28 @@ def in_doubt(test):
         last.end()
 
 
-TESTS = {"in-doubt": in_doubt}
+def in_doubt_there(test):
+    """It does run on the other side, which has the disk: the source is told so, and takes nothing back."""
+    image = os.path.join(test.folder, "disk.img")
+    with open(image, "wb") as file:
+        file.truncate(1 << 20)
+    for mode in "cpr-transfer", "normal":
+        more = {"memory": {"size": "64M", "shared": True}, "devices": [{"type": "disk", "path": image}]}
+        source = test.machine(**more)
+        dest = test.listen(test.config(**more))
+        path = os.path.join(test.folder, "relay-" + mode)
+        Relay(path, test.uri[5:], mute_from=RUN)
+        info = test.move(source, "unix:" + path, mode=mode)
+        check(info["status"] == "failed" and info.get("in-doubt"), info)
+        until("it runs there", lambda: dest.status() == "running")
+        for _ in range(2):
+            check("in use" in source.ask("migrate-resume-here")["error"]["desc"])
+            check(source.status() == "postmigrate", source.status())
+        dest.counts()
+        test.sequence(source, dest)
+        source.end()
+        dest.counts()
+        dest.end()
+
+
+TESTS = {"in-doubt": in_doubt, "in-doubt-there": in_doubt_there}

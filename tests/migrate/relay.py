@@ -7,9 +7,11 @@ HEADER_BYTES = 24
 
 
 class Relay:
-    def __init__(self, path, target, hold=False, cut_after=None, cut_before=None, opaque=False):
-        """cut_after: the type of a message from the source, behind which the connection ends; cut_before: in front."""
-        self.target, self.cut_after, self.cut_before = target, cut_after, cut_before
+    def __init__(self, path, target, hold=False, cut_after=None, cut_before=None, mute_from=None, opaque=False):
+        """Types of messages from the source. cut_after: behind it the connection ends; cut_before: in front of it;
+        mute_from: what the other side says to it does not come, and the connection ends."""
+        self.target, self.cut_after, self.cut_before, self.mute_from = target, cut_after, cut_before, mute_from
+        self.mute = False
         self.first = b"" # bytes of an opaque connection
         self.forward = self.some if opaque else self.message
         self.go, self.ended = threading.Event(), threading.Event()
@@ -44,6 +46,7 @@ class Relay:
             self.go.wait()
         if kind == self.cut_before:
             return False
+        self.mute |= kind == self.mute_from
         dest.sendall(header + self.exactly(source, length))
         if kind == MEMFD: # behind it comes a byte with the descriptor
             data, fds, _, _ = socket.recv_fds(source, 1, 1)
@@ -72,7 +75,7 @@ class Relay:
         try:
             while True:
                 data = dest.recv(65536)
-                if not data:
+                if not data or self.mute:
                     break
                 source.sendall(data)
         except OSError:
