@@ -63,12 +63,13 @@ static int enter_nothing(struct vcpu *vcpu)
 	return r == 0 && __atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_SEQ_CST) ? -EINTR : r;
 }
 
-/* Did KVM take an interrupt or exception in hand, to deliver it with the entry that we kept it from? */
+/* Did KVM take an interrupt or exception in hand, to deliver it with the entry that we kept it from? Or enter
+ * SMM, where nothing would wake the vCPU again? */
 static bool was_woken(const struct vcpu *vcpu)
 {
 	struct kvm_vcpu_events events;
 	return kvm_call(vcpu->fd, KVM_GET_VCPU_EVENTS, &events) < 0 || events.interrupt.injected ||
-	       events.nmi.injected || events.exception.injected || events.exception.pending;
+	       events.nmi.injected || events.exception.injected || events.exception.pending || events.smi.smm;
 }
 
 /* A halted vCPU does not enter before something wakes it. */
