@@ -64,7 +64,6 @@ struct acpi_pm {
 	struct device_services services;
 	struct irq_line sci;
 	struct loop_timer *carry_timer; /* owned; armed only while the guest waits for the carry event */
-	struct log_limit unknown_sleep;
 
 	pthread_mutex_t lock; /* for all below */
 	struct acpi_pm_regs regs;
@@ -184,8 +183,8 @@ static void acpi_pm_control_write(void *owner, uint64_t offset, unsigned size, u
 	if (sleep_type == LAYOUT_SLEEP_TYPE_S5)
 		pm->services.request(pm->services.request_owner, MACHINE_POWER_OFF, 0);
 	else
-		log_guest(&pm->unknown_sleep, "asked for sleep type %d, which its ACPI tables do not offer",
-			  sleep_type);
+		log_guest(&pm->base.counts.guest_errors,
+			  "asked for sleep type %d, which its ACPI tables do not offer", sleep_type);
 }
 
 static const struct bus_ops acpi_pm_control_ops = {

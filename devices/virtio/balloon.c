@@ -55,7 +55,6 @@ struct balloon {
 	struct guest_memory *memory;
 	struct balloon_space space; /* under the transport's lock */
 	uint64_t features;
-	struct log_limit guest_limit;
 	bool discard_failed; /* said once */
 
 	struct virtq_chain chain; /* inflate, deflate and reporting: done when popped */
@@ -86,8 +85,8 @@ static void balloon_config_write(void *device, uint32_t offset, const void *data
 {
 	struct balloon *balloon = device;
 	if (offset != offsetof(struct balloon_space, actual) || len != sizeof(balloon->space.actual)) {
-		(void)log_guest(&balloon->guest_limit, "%s: the driver writes to its configuration at %u",
-				balloon->name, offset);
+		(void)log_guest(&balloon->base.device.counts.guest_errors,
+				"%s: the driver writes to its configuration at %u", balloon->name, offset);
 		return;
 	}
 	if (memcmp(&balloon->space.actual, data, len) != 0)
@@ -101,7 +100,8 @@ static void balloon_discard(struct balloon *balloon, void *host, uint64_t len)
 {
 	int r = guest_memory_discard(balloon->memory, host, len);
 	if (r == -EFAULT) {
-		(void)log_guest(&balloon->guest_limit, "%s: a page that is no RAM", balloon->name);
+		(void)log_guest(&balloon->base.device.counts.guest_errors, "%s: a page that is no RAM",
+				balloon->name);
 	} else if (r < 0 && !balloon->discard_failed) {
 		balloon->discard_failed =
 			true; /* the guest gave them; that the host does not profit hurts nobody */
@@ -122,7 +122,8 @@ static void run_end(struct balloon *balloon, struct page_run *run)
 	if (host)
 		balloon_discard(balloon, host, len);
 	else if (run->count)
-		(void)log_guest(&balloon->guest_limit, "%s: pages that are no RAM", balloon->name);
+		(void)log_guest(&balloon->base.device.counts.guest_errors, "%s: pages that are no RAM",
+				balloon->name);
 	run->count = 0;
 }
 
@@ -393,6 +394,7 @@ static int balloon_create(const void *config, size_t index, const struct device_
 		.place = balloon->config->place,
 		.ops = &balloon_ops,
 		.device = balloon,
+		.counts = &balloon->base.device.counts,
 	};
 	int r = virtio_create(&spec, services, &balloon->base.virtio, err);
 	if (r < 0) {

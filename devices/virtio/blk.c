@@ -92,8 +92,8 @@ static void blk_config_write(void *device, uint32_t offset, const void *data, ui
 {
 	struct blk *blk = device;
 	if (offset != WRITEBACK_OFFSET || len != 1 || blk->block->read_only) {
-		log_guest(&blk->guest_limit, "%s: the driver writes to its configuration at %u", blk->name,
-			  offset);
+		log_guest(&blk->base.device.counts.guest_errors,
+			  "%s: the driver writes to its configuration at %u", blk->name, offset);
 		return;
 	}
 	bool writeback = *(const uint8_t *)data & 1;
@@ -373,7 +373,8 @@ static int build(struct blk *blk, size_t index, const struct device_services *se
 				   .queue_count = queues,
 				   .config_len = CONFIG_BYTES,
 				   .ops = &blk_ops,
-				   .device = blk};
+				   .device = blk,
+				   .counts = &blk->base.device.counts};
 	if (queues > BLK_QUEUES_MAX)
 		return err_set(err, -EINVAL, "queues: %u, but a disk has at most %d", config->queues,
 			       BLK_QUEUES_MAX);

@@ -127,9 +127,6 @@ struct blk {
 	uint64_t complained_ns; /* when the log last had a line of it */
 
 	struct ratelimit limit;
-
-	struct log_limit guest_limit;
-	_Atomic uint64_t guest_errors;
 };
 
 /* blk_request.c, all on the I/O thread. */

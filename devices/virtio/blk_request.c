@@ -82,8 +82,7 @@ static void end_badly(struct blk_request *request, uint8_t status)
 static void refuse(struct blk_request *request, uint8_t status, const char *why)
 {
 	struct blk *blk = request->queue->blk;
-	atomic_fetch_add_explicit(&blk->guest_errors, 1, memory_order_relaxed);
-	log_guest(&blk->guest_limit, "%s: a request fails: %s", blk->name, why);
+	log_guest(&blk->base.device.counts.guest_errors, "%s: a request fails: %s", blk->name, why);
 	end_badly(request, status);
 }
 

@@ -436,6 +436,7 @@ static int console_create(const void *config, size_t index, const struct device_
 		.place = console->config->place,
 		.ops = &console_ops,
 		.device = console,
+		.counts = &console->base.device.counts,
 	};
 	for (unsigned i = 0; i < spec.queue_count; i++)
 		spec.queue_size_max[i] = CONSOLE_QUEUE_SIZE;

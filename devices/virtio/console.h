@@ -57,7 +57,6 @@ struct console {
 	const struct console_config *config;
 	struct console_space space; /* under the transport's lock */
 	uint64_t features;
-	struct log_limit guest_limit;
 	struct loop_op work_op; /* posted by the machine's thread: input came, or there is room for output */
 	bool active, stopping;
 	struct virtq_chain chain; /* buffers to the driver: done when popped */

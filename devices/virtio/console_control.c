@@ -101,8 +101,9 @@ static void handle(struct console *console, const struct control *control)
 		port->guest_open = control->value != 0;
 		console_deliver_input(port);
 	} else {
-		(void)log_guest(&console->guest_limit, "%s: control event %u of port %u with value %u",
-				console->name, control->event, control->id, control->value);
+		(void)log_guest(&console->base.device.counts.guest_errors,
+				"%s: control event %u of port %u with value %u", console->name,
+				control->event, control->id, control->value);
 	}
 }
 
@@ -120,7 +121,8 @@ void console_read_control(struct console *console)
 		if (virtq_chain_read(&console->control, 0, &message, sizeof(message)) == sizeof(message))
 			handle(console, &message);
 		else
-			(void)log_guest(&console->guest_limit, "%s: half a control message", console->name);
+			(void)log_guest(&console->base.device.counts.guest_errors,
+					"%s: half a control message", console->name);
 		if (virtq_push(vq, &console->control, 0) < 0) {
 			console_broken(console);
 			break;

@@ -386,7 +386,8 @@ static int build(struct net *net, const struct device_services *services, struct
 				   .config_len = net->pair_count > 1 ? RSS_CONFIG_BYTES : CONFIG_BYTES,
 				   .place = config->place,
 				   .ops = &net_ops,
-				   .device = net};
+				   .device = net,
+				   .counts = &net->base.device.counts};
 	if (net->pair_count > NET_PAIRS_MAX)
 		return err_set(err, -EINVAL, "queues: %u (1 to %d)", net->pair_count, NET_PAIRS_MAX);
 	int r = make_queues(net, err);

@@ -178,7 +178,6 @@ struct net {
 	struct net_rarp rarp;
 	struct loop_op announce_op; /* posted by the machine's thread */
 	struct net_counts counts;
-	struct log_limit guest_limit;
 };
 
 /* All on the I/O thread. */

@@ -203,7 +203,8 @@ void net_control_run(struct net *net, struct virtq *vq, unsigned index)
 		}
 		const uint8_t ack = execute(net, &chain) ? ACK_OK : ACK_ERR;
 		if (ack != ACK_OK)
-			(void)log_guest(&net->guest_limit, "%s: a command that is refused", net->name);
+			(void)log_guest(&net->base.device.counts.guest_errors,
+					"%s: a command that is refused", net->name);
 		(void)virtq_chain_write(&chain, 0, &ack, sizeof(ack));
 		(void)virtq_push(vq, &chain, sizeof(ack));
 	}

@@ -93,7 +93,8 @@ static bool take_packet(struct net_tx *tx, struct virtq_chain *chain, struct iov
 		return true;
 	}
 	if (wrong)
-		(void)log_guest(&net->guest_limit, "%s: a packet that %s", net->name, wrong);
+		(void)log_guest(&net->base.device.counts.guest_errors, "%s: a packet that %s", net->name,
+				wrong);
 	net->counts.tx_dropped++;
 	(void)virtq_push(tx->vq, chain, 0);
 	return false;

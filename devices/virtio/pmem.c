@@ -47,7 +47,6 @@ struct pmem {
 	int fd;
 	void *host;
 	struct pmem_config_space space;
-	struct log_limit guest_limit;
 	unsigned in_flight;
 	bool stopping, queue_stopping; /* the device; its queue alone (RING_RESET) */
 	struct pmem_request requests[PMEM_QUEUE_SIZE];
@@ -126,7 +125,8 @@ static void pmem_start(struct pmem *pmem, struct virtq *vq, struct pmem_request 
 	uint32_t type;
 	bool whole = virtq_chain_read(&request->chain, 0, &type, sizeof(type)) == sizeof(type);
 	if (!whole || type != PMEM_REQUEST_FLUSH || request->chain.write_bytes < sizeof(uint32_t)) {
-		(void)log_guest(&pmem->guest_limit, "%s: a request that is no flush", pmem->name);
+		(void)log_guest(&pmem->base.device.counts.guest_errors, "%s: a request that is no flush",
+				pmem->name);
 		pmem_answer(pmem, vq, &request->chain, -EINVAL);
 		virtio_interrupt(pmem->base.virtio, 0);
 		return;
@@ -259,6 +259,7 @@ static int pmem_create(const void *config, size_t index, const struct device_ser
 		.place = pmem->config->place,
 		.ops = &pmem_ops,
 		.device = pmem,
+		.counts = &pmem->base.device.counts,
 	};
 	int r = pmem_open(pmem, err);
 	if (r == 0)

@@ -156,6 +156,7 @@ static int rng_create(const void *config, size_t index, const struct device_serv
 		.place = rng_config->place,
 		.ops = &rng_ops,
 		.device = rng,
+		.counts = &rng->device.device.counts,
 	};
 	int r = virtio_create(&spec, services, &rng->device.virtio, err);
 	if (r < 0) {

@@ -56,8 +56,8 @@ static void vu_config_write(void *device, uint32_t offset, const void *data, uin
 {
 	struct vhost_user_device *vu = device;
 	if (vu->kind->id != VIRTIO_ID_BLOCK || offset != BLK_WCE || len != 1) {
-		(void)log_guest(&vu->limit, "%s: the driver writes to its configuration at %u", vu->name,
-				offset);
+		(void)log_guest(&vu->base.device.counts.guest_errors,
+				"%s: the driver writes to its configuration at %u", vu->name, offset);
 		return;
 	}
 	memcpy(vu->space + BLK_WCE, data, 1);
@@ -175,6 +175,7 @@ static int appear(struct vhost_user_device *vu, const struct device_services *se
 		.place = vu->config->place,
 		.ops = &vu_ops,
 		.device = vu,
+		.counts = &vu->base.device.counts,
 	};
 	for (unsigned i = 0; i < vu->queue_count; i++)
 		spec.queue_size_max[i] = (uint16_t)vu->config->queue_size;

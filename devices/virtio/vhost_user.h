@@ -54,7 +54,6 @@ struct vhost_user_device {
 	uint8_t space[VHOST_USER_SPACE]; /* under the transport's lock once there is one */
 	uint32_t config_len;
 	unsigned queue_count;
-	struct log_limit limit;
 
 	/* The I/O thread's, and before that the creating thread's. */
 	struct vhost_user link;

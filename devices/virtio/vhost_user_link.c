@@ -210,8 +210,8 @@ static void failed(void *owner, const char *why)
 		loop_quit(vu->link.loop);
 		return;
 	}
-	(void)log_guest(&vu->limit, "%s: %s: the back end is lost (%s); waiting for it", vu->name,
-			vu->config->path, why);
+	(void)log_guest(&vu->base.device.counts.backend_lost,
+			"%s: %s: the back end is lost (%s); waiting for it", vu->name, vu->config->path, why);
 	vu->up = vu->starting = vu->started = vu->ending = false;
 	for (unsigned i = 0; i < vu->queue_count; i++) {
 		had_queues |= vu->queues[i].running;

@@ -77,6 +77,7 @@ int virtio_create(const struct virtio_spec *spec, const struct device_services *
 	v->spec = *spec;
 	v->spec.name = v->name;
 	v->services = *services;
+	v->counts = spec->counts;
 	v->offered = spec->ops->features(spec->device) | core_features(spec);
 	v->vectors = (uint16_t)(spec->queue_count + 1 < PCI_MSIX_MAX ? spec->queue_count + 1 : PCI_MSIX_MAX);
 	v->work_op.done = virtio_work;
@@ -152,7 +153,7 @@ void virtio_config_load(struct virtio *v, void *value, const void *field, size_t
 
 void virtio_needs_reset(struct virtio *v, const char *why)
 {
-	(void)log_guest(&v->limit, "%s: the driver has to reset the device: %s", v->name, why);
+	(void)log_guest(&v->counts->guest_errors, "%s: the driver has to reset the device: %s", v->name, why);
 	pthread_mutex_lock(&v->lock);
 	bool tell = virtio_break(v);
 	pthread_mutex_unlock(&v->lock);

@@ -95,6 +95,7 @@ struct virtio_spec {
 	struct pci_place_config place;
 	const struct virtio_ops *ops;
 	void *device;
+	struct device_counts *counts; /* what the transport finds wrong is counted there; borrowed */
 };
 
 /* Makes the device appear on the PCI bus (virtio_pci.c). `services` is copied. */

@@ -70,8 +70,8 @@ struct virtio {
 	struct loop *loop; /* its */
 	uint64_t offered;  /* features */
 	uint16_t vectors;
-	uint8_t window; /* offset of the VIRTIO_PCI_CAP_PCI_CFG capability */
-	struct log_limit limit;
+	uint8_t window;		       /* offset of the VIRTIO_PCI_CAP_PCI_CFG capability */
+	struct device_counts *counts;  /* its device's */
 	struct virtio_regs reset_regs; /* what reset assigns */
 
 	pthread_mutex_t lock; /* of what follows */

@@ -129,7 +129,7 @@ static void registers_write(void *owner, uint64_t offset, unsigned size, uint64_
 		pthread_mutex_unlock(&v->lock);
 	}
 	if (!taken)
-		(void)log_guest(&v->limit,
+		(void)log_guest(&v->counts->guest_errors,
 				"%s: the driver writes %u bytes to register offset %#x, where it may not",
 				v->name, size, (unsigned)offset);
 }

@@ -83,7 +83,7 @@ void virtio_common_read(const struct virtio *v, uint32_t offset, void *data, uns
 
 static void refuse(struct virtio *v, const char *what)
 {
-	(void)log_guest(&v->limit, "%s: the driver %s", v->name, what);
+	(void)log_guest(&v->counts->guest_errors, "%s: the driver %s", v->name, what);
 }
 
 static void write_driver_feature(struct virtio *v, uint32_t value)
@@ -115,6 +115,7 @@ bool virtio_break(struct virtio *v)
 	if (v->resetting || (v->regs.status & STATUS_NEEDS_RESET))
 		return false;
 	v->regs.status |= STATUS_NEEDS_RESET;
+	atomic_fetch_add_explicit(&v->counts->needs_reset, 1, memory_order_relaxed);
 	atomic_store(&v->broken, true);
 	return v->regs.status & STATUS_DRIVER_OK;
 }

@@ -166,6 +166,7 @@ static int vsock_create(const void *config, size_t index, const struct device_se
 		.place = vsock->config->place,
 		.ops = &vsock_ops,
 		.device = vsock,
+		.counts = &vsock->base.device.counts,
 	};
 	int r = vsock_listen(vsock, err);
 	if (r == 0)

@@ -129,7 +129,6 @@ struct vsock {
 		uint64_t guest_cid;
 	} space; /* 5.10.4 */
 	char name[16];
-	struct log_limit limit;
 
 	atomic_bool fresh;   /* the guest has reset the device: what was, is no more */
 	atomic_bool leaving; /* being destroyed */

@@ -254,8 +254,9 @@ static void take_known(struct vsock_conn *conn, const struct vsock_hdr *hdr)
 		if (take_established(conn, hdr))
 			return;
 	}
-	(void)log_guest(&vsock->limit, "%s: operation %u of %u bytes does not belong into connection %u-%u",
-			vsock->name, hdr->op, hdr->len, hdr->src_port, hdr->dst_port);
+	(void)log_guest(&vsock->base.device.counts.guest_errors,
+			"%s: operation %u of %u bytes does not belong into connection %u-%u", vsock->name,
+			hdr->op, hdr->len, hdr->src_port, hdr->dst_port);
 	vsock_conn_reset(conn);
 }
 
@@ -264,7 +265,8 @@ static void take_packet(struct vsock *vsock, const struct vsock_hdr *hdr)
 {
 	struct vsock_conn *conn = vsock_conn_find(vsock, hdr->dst_port, hdr->src_port);
 	if (hdr->src_cid != vsock->config->cid) {
-		(void)log_guest(&vsock->limit, "%s: a packet from CID %" PRIu64, vsock->name, hdr->src_cid);
+		(void)log_guest(&vsock->base.device.counts.guest_errors, "%s: a packet from CID %" PRIu64,
+				vsock->name, hdr->src_cid);
 		return;
 	}
 	if (hdr->dst_cid != VSOCK_HOST_CID || hdr->type != VSOCK_TYPE_STREAM) {
@@ -288,8 +290,8 @@ static void transmit(struct vsock *vsock, struct virtq *vq)
 	       (got = virtq_pop(vq, &vsock->chain)) > 0) {
 		if (virtq_chain_read(&vsock->chain, 0, &hdr, sizeof(hdr)) < sizeof(hdr) ||
 		    hdr.len > vsock->chain.read_bytes - sizeof(hdr))
-			(void)log_guest(&vsock->limit, "%s: a packet that is shorter than it says",
-					vsock->name);
+			(void)log_guest(&vsock->base.device.counts.guest_errors,
+					"%s: a packet that is shorter than it says", vsock->name);
 		else
 			take_packet(vsock, &hdr);
 		got = virtq_push(vq, &vsock->chain, 0);

@@ -81,6 +81,9 @@ int bus_doorbell_add(struct bus_mapping *mapping, uint64_t offset, unsigned size
 void bus_read(struct bus *bus, enum bus_space space, uint64_t address, void *data, unsigned size);
 void bus_write(struct bus *bus, enum bus_space space, uint64_t address, const void *data, unsigned size);
 
-uint64_t bus_unclaimed_count(const struct bus *bus); /* accesses that nobody answered */
+/* Any thread: accesses that nobody answered; doorbells that KVM did not take, which therefore cost an exit.
+ */
+uint64_t bus_unclaimed_count(const struct bus *bus);
+uint64_t bus_refused_doorbell_count(const struct bus *bus);
 
 #endif

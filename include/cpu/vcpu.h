@@ -49,6 +49,11 @@ int vcpus_stats(struct vcpus *vcpus, uint32_t index, struct kvm_stats **ret, str
 /* To the log: how often the guest tried MSRs that KVM does not know (info), and which (debug). */
 void vcpus_log_msrs(struct vcpus *vcpus);
 
+/* How often the guest tried such MSRs, on all vCPUs; and what else vCPU `index` was refused (Hyper-V:
+ * hypercalls that have no receiver; a crash that it tells of). While they run, too; 0: no such vCPU. */
+uint64_t vcpus_unknown_msr_count(struct vcpus *vcpus);
+uint64_t vcpus_guest_error_count(const struct vcpus *vcpus, uint32_t index);
+
 /* The Linux thread of vCPU `index`, as gettid has it; 0: it has not come to life yet. Any thread. */
 pid_t vcpus_thread_id(const struct vcpus *vcpus, uint32_t index);
 

@@ -11,6 +11,7 @@
 #define AERIE_DEVICES_DEVICE_H
 
 #include "base/err.h"
+#include "base/log.h"
 #include "bus/bus.h"
 #include "config/config.h"
 #include "devices/chardev.h"
@@ -99,9 +100,20 @@ struct device_class {
 	void (*power_button)(struct device *device); /* NULL for all but the one that has it; any thread */
 };
 
+/*
+ * What went wrong between a device and its guest since this process began; a reset, a snapshot and a move do
+ * not know of it. Any thread counts and looks (machine/counts.h says who shows it).
+ */
+struct device_counts {
+	struct log_limit guest_errors; /* what the device refused, or what made it need a reset */
+	struct log_limit backend_lost; /* the program that does its work went away (vhost-user) */
+	_Atomic uint64_t needs_reset;  /* how often it came to DEVICE_NEEDS_RESET (virtio) */
+};
+
 /* The head of every device's own struct. */
 struct device {
 	const struct device_class *class;
+	struct device_counts counts;
 	_Atomic unsigned news; /* told, and not yet passed on by the machine */
 };
 

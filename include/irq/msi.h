@@ -27,5 +27,6 @@ struct msi;
 int msi_create(int vm_fd, struct msi **ret, struct err *err);
 void msi_destroy(struct msi *msi); /* NULL is fine */
 struct msi_sink *msi_get_sink(struct msi *msi);
+uint64_t msi_lost_count(const struct msi *msi); /* messages to nowhere; any thread */
 
 #endif

@@ -185,6 +185,8 @@ struct loop *machine_loop(struct machine *machine);
 struct guest_memory *machine_memory(struct machine *machine);
 const struct machine_config *machine_config(const struct machine *machine);
 struct device *machine_device(struct machine *machine, size_t index); /* in registry order; NULL at the end */
+/* Which instance of its class that one is, from 0. */
+uint32_t machine_device_instance(const struct machine *machine, size_t index);
 struct vcpus *machine_vcpus(struct machine *machine);
 
 #endif

@@ -90,6 +90,11 @@ uint64_t bus_unclaimed_count(const struct bus *bus)
 	return atomic_load_explicit(&bus->unclaimed, memory_order_relaxed);
 }
 
+uint64_t bus_refused_doorbell_count(const struct bus *bus)
+{
+	return bus->doorbell_log.total;
+}
+
 /*
  * Both go piece by piece: naturally sized, no more than the range takes or still has. A piece is looked up
  * anew, so an access may be answered by several owners.

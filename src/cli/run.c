@@ -25,23 +25,25 @@ struct run_options {
 
 static void run_usage(void)
 {
-	print_out("Usage: aerie run CONFIG [--set key.path=value]... [--control PATH]\n\n"
-		  "Run the machine that CONFIG (JSON, see docs/config.md) describes.\n\n"
-		  "  -s, --set KEY=VALUE  override a key of CONFIG, for example --set memory.size=4G\n"
-		  "  -c, --control PATH   listen there for aerie ctl and QMP clients (docs/control.md)\n"
-		  "  -i, --incoming URI   the machine comes from another aerie (docs/migration.md); without "
-		  "CONFIG\n"
-		  "                       its own configuration comes with it\n"
-		  "  -t, --incoming-tls DIR  only by TLS, with the keys in DIR\n"
-		  "  -p, --paused         do not start the guest until the control socket says cont\n"
-		  "  -v, --verbose        say more, and KVM's figures at the end; twice: also what the guest "
-		  "probes\n"
-		  "  -h, --help           this text\n\n"
-		  "In a stdio console: Ctrl-A x ends, Ctrl-A p presses the power button, Ctrl-A h tells the "
-		  "rest.\n"
-		  "SIGINT, SIGTERM and SIGHUP end the machine, SIGPWR presses the power button.\n"
-		  "Exit code: 0 after power-off, (v << 1) | 1 from the debug exit port, 1 failed, 2 bad "
-		  "usage or config.\n");
+	print_out(
+		"Usage: aerie run CONFIG [--set key.path=value]... [--control PATH]\n\n"
+		"Run the machine that CONFIG (JSON, see docs/config.md) describes.\n\n"
+		"  -s, --set KEY=VALUE  override a key of CONFIG, for example --set memory.size=4G\n"
+		"  -c, --control PATH   listen there for aerie ctl and QMP clients (docs/control.md)\n"
+		"  -i, --incoming URI   the machine comes from another aerie (docs/migration.md); without "
+		"CONFIG\n"
+		"                       its own configuration comes with it\n"
+		"  -t, --incoming-tls DIR  only by TLS, with the keys in DIR\n"
+		"  -p, --paused         do not start the guest until the control socket says cont\n"
+		"  -v, --verbose        say more, and at the end KVM's figures and what went wrong with the "
+		"guest;\n"
+		"                       twice: also what the guest probes\n"
+		"  -h, --help           this text\n\n"
+		"In a stdio console: Ctrl-A x ends, Ctrl-A p presses the power button, Ctrl-A h tells the "
+		"rest.\n"
+		"SIGINT, SIGTERM and SIGHUP end the machine, SIGPWR presses the power button.\n"
+		"Exit code: 0 after power-off, (v << 1) | 1 from the debug exit port, 1 failed, 2 bad "
+		"usage or config.\n");
 }
 
 /* What was left over, and what does not go together. */

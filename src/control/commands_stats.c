@@ -1,15 +1,23 @@
-/* KVM's figures of the VM and of each vCPU, in the shape of QEMU's query-stats. */
+/* KVM's figures of the VM and of each vCPU, and our counts of them and of devices, in the shape of QEMU's
+ * query-stats. */
 #include "control_impl.h"
 
+#include "devices/device.h"
 #include "host/stats.h"
+#include "machine/counts.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-static const char *const targets[] = {"vm", "vcpu", NULL};
-static const char *const providers[] = {"kvm", NULL};
-enum { TARGET_VM, TARGET_VCPU };
+static const char *const targets[] = {"vm", "vcpu", "device", NULL};
+static const char *const providers[] = {"kvm", "aerie", NULL};
+enum {
+	TARGET_VM = MACHINE_COUNTED_VM,
+	TARGET_VCPU = MACHINE_COUNTED_VCPU,
+	TARGET_DEVICE = MACHINE_COUNTED_DEVICE
+};
+enum { PROVIDER_KVM, PROVIDER_AERIE, PROVIDERS };
 enum { STATS_TARGET, STATS_VCPUS, STATS_PROVIDERS };
 
 static const char *cpu_path(uint32_t index, char text[32])
@@ -18,34 +26,48 @@ static const char *cpu_path(uint32_t index, char text[32])
 	return text;
 }
 
-/* What "providers" leaves: all of KVM's when it is absent, else its "names", or all without them. */
+/* What "providers" leaves of one of them: nothing, all, or its "names". */
 struct filter {
-	bool all;
+	bool asked, all;
 	const cJSON *names;
 };
 
-static int filter_read(const cJSON *list, struct filter *ret, struct err *err)
+static int filter_read_one(const cJSON *entry, struct filter filters[PROVIDERS], struct err *err)
+{
+	const cJSON *provider = cJSON_GetObjectItemCaseSensitive(entry, "provider"), *name;
+	const cJSON *names = cJSON_GetObjectItemCaseSensitive(entry, "names");
+	size_t i = 0;
+	while (i < PROVIDERS &&
+	       !(cJSON_IsString(provider) && strcmp(provider->valuestring, providers[i]) == 0))
+		i++;
+	if (i == PROVIDERS)
+		return err_set(
+			err, -EINVAL,
+			"query-stats: \"providers\" lists objects with \"provider\": \"kvm\" or \"aerie\"");
+	if (names && !cJSON_IsArray(names))
+		return err_set(err, -EINVAL, "query-stats: \"names\" is not a list of texts");
+	cJSON_ArrayForEach(name, names)
+	{
+		if (!cJSON_IsString(name))
+			return err_set(err, -EINVAL, "query-stats: \"names\" is not a list of texts");
+	}
+	filters[i] = (struct filter){.asked = true, .all = !names, .names = names};
+	return 0;
+}
+
+/* Without a list all is asked for. */
+static int filter_read(const cJSON *list, struct filter filters[PROVIDERS], struct err *err)
 {
 	const cJSON *entry;
-	*ret = (struct filter){.all = !list};
+	int r = 0;
+	for (size_t i = 0; i < PROVIDERS; i++)
+		filters[i] = (struct filter){.asked = !list, .all = !list};
 	cJSON_ArrayForEach(entry, list)
 	{
-		const cJSON *provider = cJSON_GetObjectItemCaseSensitive(entry, "provider"), *name;
-		const cJSON *names = cJSON_GetObjectItemCaseSensitive(entry, "names");
-		if (!cJSON_IsString(provider) || strcmp(provider->valuestring, "kvm") != 0)
-			return err_set(err, -EINVAL,
-				       "query-stats: \"providers\" lists objects with \"provider\": \"kvm\"");
-		if (names && !cJSON_IsArray(names))
-			return err_set(err, -EINVAL, "query-stats: \"names\" is not a list of texts");
-		cJSON_ArrayForEach(name, names)
-		{
-			if (!cJSON_IsString(name))
-				return err_set(err, -EINVAL, "query-stats: \"names\" is not a list of texts");
-		}
-		ret->all = !names;
-		ret->names = names;
+		if (r == 0)
+			r = filter_read_one(entry, filters, err);
 	}
-	return 0;
+	return r;
 }
 
 static bool filter_passes(const struct filter *filter, const char *name)
@@ -73,34 +95,53 @@ static cJSON *stat_value(const struct kvm_stat *stat, const uint64_t *values)
 	return list;
 }
 
+/* Returns its list of figures. `path`: of what is no VM, or NULL. */
+static cJSON *begin_result(cJSON *results, size_t provider, const char *path)
+{
+	cJSON *result = cJSON_CreateObject();
+	cJSON_AddItemToArray(results, result);
+	cJSON_AddStringToObject(result, "provider", providers[provider]);
+	if (path)
+		cJSON_AddStringToObject(result, "qom-path", path);
+	return cJSON_AddArrayToObject(result, "stats");
+}
+
+static void add_stat(cJSON *list, const char *name, cJSON *value)
+{
+	cJSON *entry = cJSON_CreateObject();
+	cJSON_AddStringToObject(entry, "name", name);
+	cJSON_AddItemToObject(entry, "value", value);
+	cJSON_AddItemToArray(list, entry);
+}
+
 /* vcpu: MACHINE_STATS_VM or a number. */
-static int add_result(struct machine *machine, int vcpu, const struct filter *filter, cJSON *results,
-		      struct err *err)
+static int add_kvm(struct machine *machine, int vcpu, const char *path, const struct filter *filter,
+		   cJSON *results, struct err *err)
 {
 	struct kvm_stats *stats;
-	char path[32];
 	int r = machine_stats(machine, vcpu, &stats, err);
 	if (r < 0)
 		return r;
 	const uint64_t *values = kvm_stats_read(stats);
 	if (!values)
 		return err_sys(err, -errno, "query-stats: reading KVM's figures");
-	cJSON *result = cJSON_CreateObject();
-	cJSON_AddItemToArray(results, result);
-	cJSON_AddStringToObject(result, "provider", "kvm");
-	if (vcpu >= 0)
-		cJSON_AddStringToObject(result, "qom-path", cpu_path((uint32_t)vcpu, path));
-	cJSON *list = cJSON_AddArrayToObject(result, "stats");
+	cJSON *list = begin_result(results, PROVIDER_KVM, path);
 	for (size_t i = 0; i < kvm_stats_count(stats); i++) {
 		const struct kvm_stat *stat = kvm_stats_at(stats, i);
-		if (!filter_passes(filter, stat->name))
-			continue;
-		cJSON *entry = cJSON_CreateObject();
-		cJSON_AddStringToObject(entry, "name", stat->name);
-		cJSON_AddItemToObject(entry, "value", stat_value(stat, values));
-		cJSON_AddItemToArray(list, entry);
+		if (filter_passes(filter, stat->name))
+			add_stat(list, stat->name, stat_value(stat, values));
 	}
 	return 0;
+}
+
+static void add_counts(const struct machine *machine, enum machine_counted of, size_t index, const char *path,
+		       const struct filter *filter, cJSON *results)
+{
+	const char *name;
+	cJSON *list = begin_result(results, PROVIDER_AERIE, path);
+	for (size_t row = 0; (name = machine_count_name(of, row)); row++)
+		if (filter_passes(filter, name))
+			add_stat(list, name, json_u64(machine_count(machine, of, row, index)));
 }
 
 static bool cpu_wanted(const cJSON *paths, uint32_t index)
@@ -117,24 +158,64 @@ static bool cpu_wanted(const cJSON *paths, uint32_t index)
 	return false;
 }
 
+/* One function for each target; what was not asked for is left out. */
+static int add_vm(struct machine *machine, const struct filter filters[PROVIDERS], cJSON *results,
+		  struct err *err)
+{
+	int r = 0;
+	if (filters[PROVIDER_KVM].asked)
+		r = add_kvm(machine, MACHINE_STATS_VM, NULL, &filters[PROVIDER_KVM], results, err);
+	if (r == 0 && filters[PROVIDER_AERIE].asked)
+		add_counts(machine, MACHINE_COUNTED_VM, 0, NULL, &filters[PROVIDER_AERIE], results);
+	return r;
+}
+
+static int add_vcpus(struct machine *machine, const cJSON *wanted, const struct filter filters[PROVIDERS],
+		     cJSON *results, struct err *err)
+{
+	uint32_t count = machine_config(machine)->cpus.count;
+	char path[32];
+	int r = 0;
+	for (uint32_t i = 0; r == 0 && i < count; i++) {
+		if (!cpu_wanted(wanted, i))
+			continue;
+		cpu_path(i, path);
+		if (filters[PROVIDER_KVM].asked)
+			r = add_kvm(machine, (int)i, path, &filters[PROVIDER_KVM], results, err);
+		if (r == 0 && filters[PROVIDER_AERIE].asked)
+			add_counts(machine, MACHINE_COUNTED_VCPU, i, path, &filters[PROVIDER_AERIE], results);
+	}
+	return r;
+}
+
+/* KVM knows nothing of them. */
+static void add_devices(struct machine *machine, const struct filter filters[PROVIDERS], cJSON *results)
+{
+	const struct device *device;
+	char path[32];
+	for (size_t i = 0; filters[PROVIDER_AERIE].asked && (device = machine_device(machine, i)); i++) {
+		(void)snprintf(path, sizeof(path), "%s%u", device->class->name,
+			       machine_device_instance(machine, i));
+		add_counts(machine, MACHINE_COUNTED_DEVICE, i, path, &filters[PROVIDER_AERIE], results);
+	}
+}
+
 static int query_stats(struct request *request, const struct value *values, cJSON **ret, struct err *err)
 {
 	struct machine *machine = request->control->machine;
-	struct filter filter;
-	int r = filter_read(values[STATS_PROVIDERS].json, &filter, err);
-	if (r == 0 && values[STATS_TARGET].choice == TARGET_VM && values[STATS_VCPUS].given)
+	struct filter filters[PROVIDERS];
+	int r = filter_read(values[STATS_PROVIDERS].json, filters, err);
+	if (r == 0 && values[STATS_TARGET].choice != TARGET_VCPU && values[STATS_VCPUS].given)
 		r = err_set(err, -EINVAL, "query-stats: \"vcpus\" goes with \"target\": \"vcpu\"");
 	if (r < 0)
 		return r;
 	cJSON *results = cJSON_CreateArray();
-	if (values[STATS_TARGET].choice == TARGET_VM) {
-		r = add_result(machine, MACHINE_STATS_VM, &filter, results, err);
-	} else {
-		uint32_t count = machine_config(machine)->cpus.count;
-		for (uint32_t i = 0; r == 0 && i < count; i++)
-			if (cpu_wanted(values[STATS_VCPUS].json, i))
-				r = add_result(machine, (int)i, &filter, results, err);
-	}
+	if (values[STATS_TARGET].choice == TARGET_VM)
+		r = add_vm(machine, filters, results, err);
+	else if (values[STATS_TARGET].choice == TARGET_VCPU)
+		r = add_vcpus(machine, values[STATS_VCPUS].json, filters, results, err);
+	else
+		add_devices(machine, filters, results);
 	if (r < 0)
 		cJSON_Delete(results);
 	else
@@ -172,38 +253,62 @@ static cJSON *describe_stat(const struct kvm_stat *stat)
 	return entry;
 }
 
+static cJSON *begin_schema(cJSON *schemas, size_t provider, size_t target)
+{
+	cJSON *schema = cJSON_CreateObject();
+	cJSON_AddItemToArray(schemas, schema);
+	cJSON_AddStringToObject(schema, "provider", providers[provider]);
+	cJSON_AddStringToObject(schema, "target", targets[target]);
+	return cJSON_AddArrayToObject(schema, "stats");
+}
+
+static int add_kvm_schema(struct machine *machine, size_t target, cJSON *schemas, struct err *err)
+{
+	struct kvm_stats *stats;
+	int r = machine_stats(machine, target == TARGET_VM ? MACHINE_STATS_VM : 0, &stats, err);
+	if (r < 0)
+		return r;
+	cJSON *list = begin_schema(schemas, PROVIDER_KVM, target);
+	for (size_t i = 0; i < kvm_stats_count(stats); i++)
+		cJSON_AddItemToArray(list, describe_stat(kvm_stats_at(stats, i)));
+	return 0;
+}
+
+static void add_count_schema(enum machine_counted target, cJSON *schemas)
+{
+	const char *name;
+	cJSON *list = begin_schema(schemas, PROVIDER_AERIE, target);
+	for (size_t row = 0; (name = machine_count_name(target, row)); row++)
+		cJSON_AddItemToArray(
+			list, describe_stat(&(struct kvm_stat){.name = name, .kind = KVM_STAT_CUMULATIVE}));
+}
+
 static int query_stats_schemas(struct request *request, const struct value *values, cJSON **ret,
 			       struct err *err)
 {
+	bool all = !values[0].given;
 	cJSON *schemas = cJSON_CreateArray();
-	(void)values;
-	for (size_t target = 0; targets[target]; target++) {
-		struct kvm_stats *stats;
-		int r = machine_stats(request->control->machine, target == TARGET_VM ? MACHINE_STATS_VM : 0,
-				      &stats, err);
-		if (r < 0) {
-			cJSON_Delete(schemas);
-			return r;
-		}
-		cJSON *schema = cJSON_CreateObject();
-		cJSON_AddItemToArray(schemas, schema);
-		cJSON_AddStringToObject(schema, "provider", "kvm");
-		cJSON_AddStringToObject(schema, "target", targets[target]);
-		cJSON *list = cJSON_AddArrayToObject(schema, "stats");
-		for (size_t i = 0; i < kvm_stats_count(stats); i++)
-			cJSON_AddItemToArray(list, describe_stat(kvm_stats_at(stats, i)));
+	int r = 0;
+	for (size_t target = 0; r == 0 && targets[target]; target++) {
+		if (target != TARGET_DEVICE && (all || values[0].choice == PROVIDER_KVM))
+			r = add_kvm_schema(request->control->machine, target, schemas, err);
+		if (r == 0 && (all || values[0].choice == PROVIDER_AERIE))
+			add_count_schema((enum machine_counted)target, schemas);
 	}
-	*ret = schemas;
-	return 0;
+	if (r < 0)
+		cJSON_Delete(schemas);
+	else
+		*ret = schemas;
+	return r;
 }
 
 const struct command commands_stats[] = {
 	{{.name = "query-stats",
-	  .doc = "KVM's figures: exits, nested runs, pages",
+	  .doc = "KVM's figures (exits, nested runs, pages), and aerie's of what went wrong with the guest",
 	  .args = {[STATS_TARGET] = {.name = "target",
 				     .type = ARG_CHOICE,
 				     .words = targets,
-				     .doc = "of the VM, or of each vCPU"},
+				     .doc = "of the VM, of each vCPU, or of each device"},
 		   [STATS_VCPUS] = {.name = "vcpus",
 				    .type = ARG_TEXTS,
 				    .optional = true,
@@ -219,7 +324,7 @@ const struct command commands_stats[] = {
 		    .type = ARG_CHOICE,
 		    .optional = true,
 		    .words = providers,
-		    .doc = "there is only this one"}}},
+		    .doc = "only this one's"}}},
 	 query_stats_schemas},
 	{{.name = NULL}, NULL},
 };

@@ -106,6 +106,16 @@ void msr_filter_access(struct msr_filter *filter, uint32_t vcpu, struct kvm_run 
 			 fault ? "faults" : "gives 0");
 }
 
+uint64_t msr_filter_count(struct msr_filter *filter)
+{
+	pthread_mutex_lock(&filter->lock);
+	uint64_t sum = filter->beyond;
+	for (size_t i = 0; i < filter->count; i++)
+		sum += filter->seen[i].reads + filter->seen[i].writes;
+	pthread_mutex_unlock(&filter->lock);
+	return sum;
+}
+
 void msr_filter_log(struct msr_filter *filter)
 {
 	uint64_t reads = 0, writes = 0;

@@ -42,6 +42,9 @@ int msr_filter_enable(const struct msr_filter *filter, int vm_fd, struct err *er
 /* Answer KVM_EXIT_X86_RDMSR or _WRMSR: fills in data and error of run->msr. */
 void msr_filter_access(struct msr_filter *filter, uint32_t vcpu, struct kvm_run *run);
 
+/* All accesses that were counted. Any thread. */
+uint64_t msr_filter_count(struct msr_filter *filter);
+
 /* The counts: their sum at level info, a line for each MSR at debug. */
 void msr_filter_log(struct msr_filter *filter);
 

@@ -138,6 +138,16 @@ void vcpus_log_msrs(struct vcpus *vcpus)
 	msr_filter_log(&vcpus->msrs);
 }
 
+uint64_t vcpus_unknown_msr_count(struct vcpus *vcpus)
+{
+	return msr_filter_count(&vcpus->msrs);
+}
+
+uint64_t vcpus_guest_error_count(const struct vcpus *vcpus, uint32_t index)
+{
+	return index < vcpus->count ? vcpus->vcpu[index].guest_limit.total : 0;
+}
+
 pid_t vcpus_thread_id(const struct vcpus *vcpus, uint32_t index)
 {
 	return index < vcpus->count ? atomic_load(&vcpus->vcpu[index].thread_id) : 0;

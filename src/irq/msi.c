@@ -194,3 +194,8 @@ struct msi_sink *msi_get_sink(struct msi *msi)
 {
 	return &msi->sink;
 }
+
+uint64_t msi_lost_count(const struct msi *msi)
+{
+	return msi->log.total;
+}

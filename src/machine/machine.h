@@ -82,6 +82,9 @@ void machine_tell(struct machine *machine, enum machine_notice notice);
 void machine_quiesce_devices(struct machine *machine);
 void machine_resume_devices(struct machine *machine);
 
+/* Of include/machine/counts.h those that are not 0, to the log at level info. */
+void machine_log_counts(const struct machine *machine);
+
 void machine_throttle_free(struct machine *machine);
 void machine_announce_go(struct machine *machine); /* it runs: begin what had to wait for that */
 void machine_announce_free(struct machine *machine);

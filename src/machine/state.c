@@ -28,8 +28,8 @@ void machine_resume_devices(struct machine *machine)
 	machine->at_rest = false;
 }
 
-/* Which instance of its class a device is: they stand together, in the order of the config. */
-static uint32_t instance_of(const struct machine *machine, size_t index)
+/* They stand together, in the order of the config. */
+uint32_t machine_device_instance(const struct machine *machine, size_t index)
 {
 	uint32_t instance = 0;
 	while (index-- > 0 && machine->devices[index]->class == machine->devices[index + 1]->class)
@@ -57,7 +57,7 @@ static int save_devices(struct machine *machine, struct state_writer *writer, st
 	int r = 0;
 	state_begin(writer, "devices");
 	for (size_t i = 0; r == 0 && i < machine->device_count; i++)
-		r = save_device(machine->devices[i], instance_of(machine, i), writer, err);
+		r = save_device(machine->devices[i], machine_device_instance(machine, i), writer, err);
 	state_end(writer);
 	return r;
 }
@@ -159,7 +159,7 @@ static int decode_devices(const struct machine *machine, const struct state_file
 	int parent = state_node(file, 0, "devices", err);
 	int r = parent < 0 ? parent : 0;
 	for (size_t i = 0; r == 0 && i < machine->device_count; i++)
-		r = decode_device(machine->devices[i], instance_of(machine, i), file, parent,
+		r = decode_device(machine->devices[i], machine_device_instance(machine, i), file, parent,
 				  &loaded->devices[i], err);
 	/* What is left over belongs to a device that this machine lacks. */
 	return r < 0 ? r : state_check_nodes(file, parent, (uint32_t)machine->device_count, err);
@@ -198,7 +198,8 @@ static int apply(struct machine *machine, struct loaded *loaded, bool went_on, s
 		struct device *device = machine->devices[i];
 		r = device->class->restore(device, loaded->devices[i], err);
 		if (r < 0)
-			(void)err_prepend(err, "%s%u", device->class->name, instance_of(machine, i));
+			(void)err_prepend(err, "%s%u", device->class->name,
+					  machine_device_instance(machine, i));
 	}
 	return r < 0 ? r : vcpus_state_apply_clock(machine->vcpus, loaded->vcpus, err);
 }

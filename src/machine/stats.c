@@ -65,6 +65,7 @@ void machine_log_stats(struct machine *machine)
 	struct err err = ERR_INIT;
 	char who[32];
 	vcpus_log_msrs(machine->vcpus);
+	machine_log_counts(machine);
 	if (machine_stats(machine, MACHINE_STATS_VM, &stats, &err) < 0) {
 		log_info("%s", err.text);
 		return;

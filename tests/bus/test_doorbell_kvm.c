@@ -123,7 +123,9 @@ START_TEST(two_at_one_place)
 	ck_assert_int_eq(bus_doorbell_add(a, 0x10, 2, m.event_fd, &m.err), 0);
 	ck_assert_int_eq(bus_doorbell_add(b, 0x10, 2, event_b, &m.err), 0);
 	bus_mapping_move(a, 0xd0000000);
+	ck_assert_uint_eq(bus_refused_doorbell_count(m.bus), 0);
 	bus_mapping_move(b, 0xd0000000);
+	ck_assert_uint_eq(bus_refused_doorbell_count(m.bus), 1);
 	uint16_t value = 0;
 	eventfd_t count = 0;
 	bus_write(m.bus, BUS_MMIO, 0xd0000010, &value, sizeof(value));

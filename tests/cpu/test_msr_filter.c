@@ -40,6 +40,7 @@ START_TEST(the_policy_decides)
 		ck_assert_uint_eq(filter.count, 2);
 		ck_assert_uint_eq(filter.seen[0].reads, 2);
 		ck_assert_uint_eq(filter.seen[0].writes, 1);
+		ck_assert_uint_eq(msr_filter_count(&filter), 5);
 		msr_filter_finish(&filter);
 	}
 }
@@ -56,6 +57,7 @@ START_TEST(a_guest_that_tries_them_all_is_bounded)
 	ck_assert_uint_eq(filter.count, MSR_SEEN_MAX);
 	ck_assert_uint_eq(filter.seen[MSR_SEEN_MAX - 1].writes, 2);
 	ck_assert_uint_eq(filter.beyond, 2 * (10000 - MSR_SEEN_MAX));
+	ck_assert_uint_eq(msr_filter_count(&filter), 2 * 10000);
 	msr_filter_finish(&filter);
 }
 END_TEST
@@ -73,6 +75,7 @@ START_TEST(hypercalls_without_a_receiver)
 		run.hyperv.u.hcall.result = 99;
 		hyperv_vcpu_exit(&run, &limit);
 		ck_assert_uint_eq(run.hyperv.u.hcall.result, rows[i].result);
+		ck_assert_uint_eq(limit.total, i + 1);
 	}
 }
 END_TEST

@@ -25,6 +25,7 @@ struct echo_request {
 
 struct echo {
 	struct virtio *virtio;
+	struct device_counts counts;
 	uint8_t config[ECHO_CONFIG_BYTES]; /* under the transport's lock */
 
 	/* What a test may set at any time. */
@@ -255,6 +256,7 @@ static inline int echo_create(struct echo *echo, struct world *world, struct err
 		.config_len = ECHO_CONFIG_BYTES,
 		.ops = &echo_ops,
 		.device = echo,
+		.counts = &echo->counts,
 	};
 	return virtio_create(&spec, &world->services, &echo->virtio, err);
 }

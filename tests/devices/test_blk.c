@@ -174,7 +174,7 @@ START_TEST(requests_outside_the_disk_fail)
 		ck_assert_int_eq(rig_io(&rig, BLK_T_IN, rows[i].sector, rows[i].len), rows[i].status);
 		ck_assert_int_eq(rig_io(&rig, BLK_T_OUT, rows[i].sector, rows[i].len), rows[i].status);
 	}
-	ck_assert_uint_eq(rig.blk->guest_errors, 16);
+	ck_assert_uint_eq(rig.blk->base.device.counts.guest_errors.total, 16);
 	rig_finish(&rig);
 }
 END_TEST

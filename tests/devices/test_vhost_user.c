@@ -113,6 +113,7 @@ START_TEST(without_tracking_an_idle_disk_survives_and_a_busy_one_needs_a_reset)
 		submit(0, slot, false, 0);
 	peer_join(&rig.peer);
 	ck_assert_int_eq(driver_wait_status(&rig.driver, DRIVER_NEEDS_RESET), 0);
+	ck_assert_uint_eq(rig.device->counts.backend_lost.total, 2);
 	atomic_store(&rig.peer.die_in, -1);
 	peer_start(&rig.peer);
 	rig_drive();

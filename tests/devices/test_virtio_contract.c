@@ -180,6 +180,9 @@ static void check_addresses(void)
 		ck_assert_msg(driver_wait_status(&bench.driver, DRIVER_NEEDS_RESET) == 0,
 			      "%s: works with a queue at %#llx", bench.class->name,
 			      (unsigned long long)bad[i / 3]);
+		ck_assert_msg(bench.device->counts.needs_reset == i + 1 &&
+				      bench.device->counts.guest_errors.total > i,
+			      "%s: the mistakes are not counted", bench.class->name);
 	}
 	assert_usable();
 }

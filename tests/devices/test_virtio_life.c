@@ -251,6 +251,8 @@ START_TEST(the_device_says_that_it_needs_a_reset)
 		virtio_needs_reset(rig.echo.virtio, "and again, which is nothing new");
 		ck_assert_uint_eq(driver_config_interrupts(&rig.driver), before + 1);
 		assert_needs_reset(before);
+		ck_assert_uint_eq(rig.echo.counts.needs_reset, i + 1);
+		ck_assert_uint_eq(rig.echo.counts.guest_errors.total, 2 * (i + 1));
 	}
 	rig_finish();
 }

@@ -107,6 +107,7 @@ START_TEST(messages_to_nowhere_are_dropped)
 		m.sink->signal(m.sink, nowhere[i], 0x45);
 	m.sink->signal(m.sink, TO_CPU0 | 7 << 12, 0x45); /* a CPU that is not there */
 	ck_assert(!requested(&m, 0x45));
+	ck_assert_uint_ge(msi_lost_count(m.msi), sizeof(nowhere) / sizeof(nowhere[0]));
 	machine_finish(&m);
 }
 END_TEST
