@@ -77,19 +77,21 @@ static bool copy_changes(const uint8_t *page, const uint8_t *vmcs12)
 	return false;
 }
 
-/* The page of the VMCS that is named; NULL: none that KVM would take. */
+/* The page that is named; NULL: none, or it is no RAM. */
 static uint8_t *find_page(const struct guest_memory *memory, uint64_t msr, uint8_t **ret_pointer)
 {
 	uint8_t *assist = msr & ASSIST_ENABLE ? guest_memory_at(memory, msr & ~PAGE_MASK, PAGE_BYTES) : NULL;
 	if (!assist || !assist[ASSIST_ENLIGHTEN_VMENTRY])
 		return NULL;
 	*ret_pointer = assist + ASSIST_CURRENT_NESTED_VMCS;
-	uint8_t *page = guest_memory_at(memory, load_le64(*ret_pointer) & ~PAGE_MASK, PAGE_BYTES);
-	if (!page)
-		return NULL;
-	/* Hyper-V takes the revision of IA32_VMX_BASIC for the version, and KVM lets it. */
+	return guest_memory_at(memory, load_le64(*ret_pointer) & ~PAGE_MASK, PAGE_BYTES);
+}
+
+/* Hyper-V takes the revision of IA32_VMX_BASIC for the version, and KVM lets it. */
+static bool has_version(const uint8_t *page)
+{
 	uint32_t version = load_le32(page);
-	return version == EVMCS_VERSION || version == VMCS12_REVISION ? page : NULL;
+	return version == EVMCS_VERSION || version == VMCS12_REVISION;
 }
 
 enum evmcs_named nested_evmcs_named(const struct nested_evmcs *evmcs, const struct guest_memory *memory,
@@ -99,6 +101,9 @@ enum evmcs_named nested_evmcs_named(const struct nested_evmcs *evmcs, const stru
 	const uint8_t *page = find_page(memory, msr, ret_pointer);
 	if (!page)
 		return EVMCS_NONE;
+	/* L1 may have cleared the one that was put, and made something else of its page. */
+	if (!has_version(page))
+		return EVMCS_OTHER;
 	if (regs->rip == load_le64(vmcs12 + VMCS12_HOST_RIP) &&
 	    regs->rsp == load_le64(vmcs12 + VMCS12_HOST_RSP))
 		return EVMCS_SAME;

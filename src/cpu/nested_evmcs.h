@@ -41,9 +41,9 @@ int nested_evmcs_put(struct nested_evmcs *evmcs, const struct kvm_nested_state *
 void nested_evmcs_forget(struct nested_evmcs *evmcs);
 
 enum evmcs_named {
-	EVMCS_NONE,  /* none that KVM would take: no assist page, no RAM there, a version nobody knows */
+	EVMCS_NONE,  /* none that we could find: no assist page, or no RAM there */
 	EVMCS_SAME,  /* the one whose fields were put */
-	EVMCS_OTHER, /* another one */
+	EVMCS_OTHER, /* another one, or a page that is none: KVM would refuse to enter with it */
 };
 
 /*

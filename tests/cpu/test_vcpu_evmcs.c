@@ -445,11 +445,22 @@ START_TEST(a_guest_that_names_nothing_is_left_to_kvm)
 		check_hostile(vcpu);
 	}
 	store_le64(at(ASSIST) + 48, PAGE_A);
-	store_le32(at(PAGE_A), 2);
-	check_hostile(vcpu);
-	store_le32(at(PAGE_A), 1);
 	at(ASSIST)[40] = 0;
 	check_hostile(vcpu);
+	unmake(vcpu);
+}
+END_TEST
+
+/* KVM refuses to enter with such a page. */
+START_TEST(a_page_that_is_no_vmcs_does_not_end_the_machine)
+{
+	struct vcpu *vcpu = make();
+	put(vcpu);
+	store_le32(at(PAGE_A), 2);
+	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
+	ck_assert_ptr_null(vcpu->evmcs.put);
+	ck_assert_uint_eq(((struct kvm_nested_state *)fake.blob)->flags, 0);
+	ck_assert_uint_eq(((struct kvm_nested_state *)fake.blob)->hdr.vmx.vmxon_pa, 0x1000);
 	unmake(vcpu);
 }
 END_TEST
@@ -474,4 +485,4 @@ TEST_MAIN("vcpu_evmcs", until_it_has_entered_it_is_saved_with_what_was_put,
 	  a_pause_that_was_over_before_keeps_the_vcpu_from_running_without_the_entry,
 	  where_kvm_wants_the_right_address_it_gets_what_it_had,
 	  a_halted_vcpu_sleeps_on_unless_something_woke_it, a_guest_that_names_nothing_is_left_to_kvm,
-	  the_page_of_the_assist_page_is_a_page_as_any)
+	  a_page_that_is_no_vmcs_does_not_end_the_machine, the_page_of_the_assist_page_is_a_page_as_any)
