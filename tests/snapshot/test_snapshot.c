@@ -1,8 +1,11 @@
 /* Snapshots of a guest in the middle of its work, and all ways back. */
 #include "rig.h"
 
+#include "../../src/snapshot/manifest.h"
 #include "base/layout.h"
 #include "memory/memory.h"
+
+#include <errno.h>
 
 #define SMALL "\"memory\": {\"size\": \"64M\"}, "
 
@@ -100,6 +103,64 @@ START_TEST(a_chain_restores_and_is_flattened)
 }
 END_TEST
 
+static void cannot_open(const struct rig *rig, const char *name, int code, const char *why)
+{
+	char path[RIG_PATH_BYTES];
+	struct snapshot *snapshot;
+	struct err err = ERR_INIT;
+	ck_assert_int_eq(snapshot_open(rig_path(rig, name, path), &snapshot, &err), code);
+	ck_assert_msg(strstr(err.text, why), "%s, not %s", err.text, why);
+}
+
+static void put_manifest(const struct rig *rig, const char *name, const struct manifest *manifest)
+{
+	char path[RIG_PATH_BYTES];
+	_cleanup_free_ char *text = manifest_print(manifest);
+	FILE *file = fopen(rig_path(rig, name, path), "w");
+	ck_assert(text && file && fputs(text, file) >= 0 && fclose(file) == 0);
+}
+
+/* `base` is what somebody wrote there, behind a good seal. */
+static void stand_on(const struct rig *rig, const char *name, const char *base, bool own_id)
+{
+	static char text[65536];
+	char path[RIG_PATH_BYTES];
+	struct manifest manifest;
+	struct err err = ERR_INIT;
+	FILE *file = fopen(rig_path(rig, name, path), "r");
+	ck_assert_ptr_nonnull(file);
+	size_t len = fread(text, 1, sizeof(text), file);
+	(void)fclose(file);
+	ck_assert_msg(manifest_parse("m", text, len, &manifest, &err) == 0, "%s", err.text);
+	free(manifest.base_path);
+	manifest.base_path = strdup(rig_path(rig, base, path));
+	if (own_id)
+		memcpy(manifest.base_id, manifest.id, sizeof(manifest.base_id));
+	put_manifest(rig, name, &manifest);
+	manifest_finish(&manifest);
+}
+
+START_TEST(a_snapshot_stands_on_its_own_base_and_not_on_itself)
+{
+	struct rig rig;
+	struct snapshot_base *base;
+	rig_init(&rig, SMALL);
+	rig_run_for(&rig, 5);
+	ck_assert_msg(rig_try_save(&rig, "a", NULL, &base, &rig.err) == 0, "%s", rig.err.text);
+	rig_run_for(&rig, 5);
+	ck_assert_msg(rig_try_save(&rig, "b", base, NULL, &rig.err) == 0, "%s", rig.err.text);
+	rig_save(&rig, "other");
+	snapshot_base_free(base);
+	stand_on(&rig, "b/manifest.json", "other", false);
+	cannot_open(&rig, "b", -ESTALE, "other: another snapshot than the one that ");
+	stand_on(&rig, "b/manifest.json", "nowhere", false);
+	cannot_open(&rig, "b", -ENOENT, "No such file or directory");
+	stand_on(&rig, "b/manifest.json", "b", true);
+	cannot_open(&rig, "b", -ELOOP, "stands on more than ");
+	rig_finish(&rig);
+}
+END_TEST
+
 /* Two machines out of one directory, both at once. */
 START_TEST(clones_run_side_by_side)
 {
@@ -180,6 +241,7 @@ int main(void)
 				      lazily_too,
 				      a_snapshot_does_not_disturb_the_machine,
 				      a_chain_restores_and_is_flattened,
+				      a_snapshot_stands_on_its_own_base_and_not_on_itself,
 				      clones_run_side_by_side,
 				      a_clone_has_another_generation_id,
 				      what_cannot_be_lazy_is_read};
