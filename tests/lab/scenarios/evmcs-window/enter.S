@@ -1,7 +1,7 @@
 /* Into L2 and back. The VMCS holds RSP, RIP and RFLAGS of both sides; the other registers are for L1 to change. */
 
 	.text
-	.globl enter_l2, l2_exited, on_com1
+	.globl enter_l2, l2_exited, on_com1, on_timer
 
 /*
  * bool enter_l2(struct registers *l2, bool launched): L2 runs until an exit. False: it was not entered, the instruction
@@ -52,6 +52,12 @@ l2_exited:
 on_com1:
 	pusha
 	call com1_interrupt
+	popa
+	iret
+
+on_timer:
+	pusha
+	call timer_interrupt
 	popa
 	iret
 

@@ -31,6 +31,7 @@ struct l2 {
 	struct registers registers;
 	void (*errand)(void); /* NULL, or what it does, once, before its next VMCALL */
 	uint32_t count;	      /* as last told */
+	uint32_t worked[3];   /* where the exits of its work are; 0: not known yet */
 	bool launched;
 	const char *wrong; /* what l2_enter() found, with a value */
 	uint32_t value;
@@ -50,6 +51,14 @@ void l2_select(const struct l2 *l2);
  * with all that is its own? False: no, see wrong and value.
  */
 bool l2_enter(struct l2 *l2);
+
+/*
+ * As a hypervisor has it all day: the L2 looks at CPUID, writes to a port, and tells its count by VMCALL.
+ * Each exit must be the next of these, at its place and of its length, or an interrupt's, which may come
+ * anywhere and is taken. From the L2's first entry on.
+ */
+void l2_give_work(struct l2 *l2);
+bool l2_work(struct l2 *l2);
 
 /*
  * All is as L0 knows it. KVM as L1 says so after each exit, before it does anything else (vmx_vcpu_run());

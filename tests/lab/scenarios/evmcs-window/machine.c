@@ -11,7 +11,14 @@ enum { IER_RECEIVED = 1, MCR_OUT2 = 8 /* lets interrupts out */, LSR_RECEIVED = 
 enum { IOAPIC = 0xfec00000, IOAPIC_DATA = IOAPIC + 0x10, IOAPIC_PIN0 = 0x10 };
 enum { LAPIC_EOI = 0xfee000b0, LAPIC_SPURIOUS = 0xfee000f0, LAPIC_ENABLE = 0x100 };
 enum { PIC1_MASK = 0x21, PIC2_MASK = 0xa1 };
-enum { VECTOR_COM1 = 0x40, VECTORS };
+enum {
+	LAPIC_LVT_TIMER = 0xfee00320,
+	LAPIC_TIMER_COUNT = 0xfee00380,
+	LVT_PERIODIC = 1 << 17,
+	LVT_MASKED = 1 << 16
+};
+enum { TIMER_COUNT = 20000 };
+enum { VECTOR_COM1 = 0x40, VECTOR_TIMER, VECTORS };
 enum { PM1_CONTROL = 0x604, SLEEP_S5 = 5 << 10 | 1 << 13 };
 
 enum { PDE_LARGE = 0x83 /* present, writable, 4 MiB */, CR4_PSE = 0x10, CR0_PG_NE = (int)0x80000020 };
@@ -28,8 +35,8 @@ uint8_t l1_tss[TSS_BYTES] __attribute__((aligned(8)));
 static uint32_t page_directory[1024] PAGE;
 static volatile uint32_t received;
 
-void on_com1(void); /* enter.S */
-void com1_interrupt(void);
+void on_com1(void), on_timer(void); /* enter.S */
+void com1_interrupt(void), timer_interrupt(void);
 
 static void write_register(uint32_t address, uint32_t value)
 {
@@ -65,12 +72,17 @@ static void load_segments(void)
 			 : "memory");
 }
 
+static uint64_t interrupt_gate(void (*handler)(void))
+{
+	uint32_t at = (uint32_t)handler;
+	return (at & 0xffff) | (uint64_t)SEL_CODE << 16 | UINT64_C(0x8e00) << 32 | (uint64_t)(at >> 16) << 48;
+}
+
 static void load_interrupts(void)
 {
 	struct table table = {sizeof(idt) - 1, (uint32_t)idt};
-	uint32_t handler = (uint32_t)on_com1;
-	idt[VECTOR_COM1] = (handler & 0xffff) | (uint64_t)SEL_CODE << 16 | UINT64_C(0x8e00) << 32 |
-			   (uint64_t)(handler >> 16) << 48;
+	idt[VECTOR_COM1] = interrupt_gate(on_com1);
+	idt[VECTOR_TIMER] = interrupt_gate(on_timer);
 	__asm__ volatile("lidt %0" : : "m"(table));
 	outb(PIC1_MASK, 0xff);
 	outb(PIC2_MASK, 0xff);
@@ -123,11 +135,42 @@ void say_hex(uint32_t value)
 		outb(COM1, (uint8_t) "0123456789abcdef"[value >> shift & 0xf]);
 }
 
+bool byte_came(void)
+{
+	if (!(inb(COM1_LSR) & LSR_RECEIVED))
+		return false;
+	(void)inb(COM1);
+	return true;
+}
+
 void wait_polling(void)
 {
-	while (!(inb(COM1_LSR) & LSR_RECEIVED))
+	while (!byte_came())
 		continue;
-	(void)inb(COM1);
+}
+
+/* Called by on_timer. */
+void timer_interrupt(void)
+{
+	write_register(LAPIC_EOI, 0);
+}
+
+void timer_start(void)
+{
+	write_register(LAPIC_LVT_TIMER, VECTOR_TIMER | LVT_PERIODIC);
+	write_register(LAPIC_TIMER_COUNT, TIMER_COUNT);
+}
+
+void timer_stop(void)
+{
+	write_register(LAPIC_LVT_TIMER, VECTOR_TIMER | LVT_MASKED);
+	write_register(LAPIC_TIMER_COUNT, 0);
+	take_interrupt(); /* one that came before */
+}
+
+void take_interrupt(void)
+{
+	__asm__ volatile("sti; nop; cli" : : : "memory");
 }
 
 /* Called by on_com1. */

@@ -2,6 +2,7 @@
 #ifndef AERIE_LAB_MACHINE_H
 #define AERIE_LAB_MACHINE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Selectors. Each L2 has three of its own: code, data, TSS. */
@@ -32,6 +33,14 @@ void say_hex(uint32_t value);
 /* Until COM1 gets a byte, which is dropped: by looking again and again, or asleep until its interrupt. */
 void wait_polling(void);
 void wait_halted(void);
+
+bool byte_came(void); /* does not wait; it is dropped */
+
+/* An interrupt of the local APIC every now and then, of which nothing is to be known; take_interrupt() lets
+ * one in. */
+void timer_start(void);
+void timer_stop(void);
+void take_interrupt(void);
 
 void power_off(void) __attribute__((noreturn));
 

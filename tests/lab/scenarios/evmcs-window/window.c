@@ -133,6 +133,31 @@ static bool go_running(void)
 	return run(&a, 1);
 }
 
+/* Nobody stops: whoever saves or moves this meets L1, L2 and L0 wherever they are. */
+static bool go_working(void)
+{
+	bool ok = true;
+	l2_give_work(&a);
+	l2_give_work(&b);
+	announce();
+	timer_start();
+	for (unsigned turn = 1; ok; turn++) {
+		struct l2 *l2 = turn % 5 < 3 ? &a : &b;
+		l2_select(l2);
+		ok = l2_work(l2);
+		if (turn % 64 == 0 && byte_came())
+			break;
+	}
+	timer_stop();
+	return ok;
+}
+
+static bool on_working(void)
+{
+	l2_select(&a);
+	return l2_work(&a);
+}
+
 static const struct window windows[] = {
 	{"A has exited", go_exited, stop_polling, on_exited},
 	{"A has exited, and its fields are marked as clean", go_marked, stop_polling, on_marked},
@@ -144,6 +169,7 @@ static const struct window windows[] = {
 	{"A and B are changed", go_changed, stop_polling, on_marked},
 	{"A runs", go_running, NULL, on_marked},
 	{"A has exited, L1 is halted", go_exited, stop_halted, on_exited},
+	{"A and B work", go_working, NULL, on_working},
 };
 
 enum { WINDOWS = sizeof(windows) / sizeof(windows[0]) };
