@@ -1,4 +1,5 @@
 /* Pages that come when they are touched: include/memory/demand.h. */
+#include "../../src/memory/impl.h"
 #include "base/cleanup.h"
 #include "base/layout.h"
 #include "harness.h"
@@ -11,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 enum { PAGES = 256 };
@@ -140,20 +142,30 @@ START_TEST(nobody_stands_for_ever_when_it_stops)
 }
 END_TEST
 
-START_TEST(some_memory_cannot)
+static void refuses(struct guest_memory *memory, const char *why)
 {
-	/* No pool of huge pages is needed to be refused them: the kind of page is what counts. */
-	const struct memory_config config = {.size_bytes = 2 * MIB, .hugepages = HUGEPAGES_2M};
-	struct guest_memory *memory = NULL;
 	struct demand *demand = NULL;
-	struct err err = ERR_INIT, unasked = ERR_INIT;
-	if (guest_memory_create(&config, &memory, &unasked) < 0)
-		return;
+	struct err err = ERR_INIT;
 	int fd = demand_open(&err);
 	ck_assert_int_eq(demand_create(memory, fd, &demand, &err), -ENOTSUP);
-	ck_assert_ptr_nonnull(strstr(err.text, "memory.hugepages"));
+	ck_assert_str_eq(err.text, why);
 	ck_assert_ptr_null(demand);
 	(void)close_fd(fd);
+}
+
+START_TEST(some_memory_cannot)
+{
+	const struct memory_config config = {.size_bytes = 2 * MIB};
+	struct guest_memory *memory = NULL;
+	struct err err = ERR_INIT;
+	_cleanup_close_ int file = memfd_create("ram", MFD_CLOEXEC);
+	ck_assert_int_eq(ftruncate(file, 2 * MIB), 0);
+	ck_assert_int_eq(guest_memory_create(&config, &memory, &err), 0);
+	memory->page_bytes = 2 * MIB; /* hosts seldom have huge pages to spare */
+	refuses(memory, "memory.hugepages: pages come singly in post-copy, huge ones cannot; use \"off\"");
+	memory->page_bytes = 4096;
+	ck_assert_int_eq(guest_memory_map_file(memory, file, &err), 0);
+	refuses(memory, "post-copy: RAM is a mapping of a file");
 	guest_memory_destroy(memory);
 }
 END_TEST

@@ -180,6 +180,9 @@ START_TEST(what_is_no_ram_is_refused)
 	refuses(own, memfd(RAM, good), "memory.shared is false");
 	ck_assert_int_eq(handover_check(own, &err), -ENOTSUP);
 	err = ERR_INIT;
+	ck_assert_int_eq(handover_leave(own, &err), -EINVAL);
+	ck_assert_str_eq(err.text, "RAM is nobody else's");
+	err = ERR_INIT;
 	ck_assert_int_eq(handover_check(memory, &err), 0);
 	ck_assert_int_eq(handover_keep(memory, &err), -EINVAL);
 	err = ERR_INIT;

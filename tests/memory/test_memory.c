@@ -1,9 +1,12 @@
+#include "../../src/memory/impl.h"
+#include "base/cleanup.h"
 #include "base/layout.h"
 #include "harness.h"
 #include "memory/memory.h"
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static struct guest_memory *memory_of(uint64_t size, bool shared)
 {
@@ -79,6 +82,50 @@ START_TEST(too_few_huge_pages_names_the_remedy)
 }
 END_TEST
 
+START_TEST(ram_that_cannot_be_is_refused)
+{
+	struct guest_memory *memory = NULL;
+	struct err err = ERR_INIT;
+	struct memory_config config = {.size_bytes = 3 * MIB, .hugepages = HUGEPAGES_2M};
+	ck_assert_int_eq(guest_memory_create(&config, &memory, &err), -EINVAL);
+	ck_assert_str_eq(err.text, "memory.size: not a multiple of the page size 2M");
+	config = (struct memory_config){.size_bytes = UINT64_C(1) << 56};
+	err = ERR_INIT;
+	ck_assert_int_eq(guest_memory_create(&config, &memory, &err), -ENOMEM);
+	ck_assert_str_eq(err.text, "memory.size: 68719476736 MiB: Cannot allocate memory");
+	config = (struct memory_config){.size_bytes = UINT64_C(1) << 63, .shared = true};
+	err = ERR_INIT;
+	ck_assert_int_lt(guest_memory_create(&config, &memory, &err), 0);
+	ck_assert_msg(strncmp(err.text, "memory.size: 8796093022208 MiB: ", 32) == 0, "%s", err.text);
+}
+END_TEST
+
+static void cannot_map(struct guest_memory *memory, int fd, int code, const char *why)
+{
+	struct err err = ERR_INIT;
+	ck_assert_int_eq(guest_memory_map_file(memory, fd, &err), code);
+	ck_assert_str_eq(err.text, why);
+	ck_assert(!guest_memory_is_file(memory));
+}
+
+START_TEST(only_a_file_of_its_size_is_mapped)
+{
+	struct guest_memory *own = memory_of(2 * MIB, false), *shared = memory_of(2 * MIB, true);
+	_cleanup_close_ int file = memfd_create("ram", MFD_CLOEXEC),
+			    null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	ck_assert_int_eq(ftruncate(file, MIB), 0);
+	cannot_map(own, file, -EINVAL, "memory: 1048576 bytes for RAM of 2097152");
+	cannot_map(own, null, -EINVAL, "memory: 0 bytes for RAM of 2097152");
+	cannot_map(own, -1, -EBADF, "memory: Bad file descriptor");
+	ck_assert_int_eq(ftruncate(file, 2 * MIB), 0);
+	cannot_map(shared, file, -EOPNOTSUPP, "memory: shared RAM cannot be a mapping of a file");
+	own->page_bytes = 2 * MIB;
+	cannot_map(own, file, -EOPNOTSUPP, "memory: RAM of huge pages cannot be a mapping of a file");
+	guest_memory_destroy(own);
+	guest_memory_destroy(shared);
+}
+END_TEST
+
 START_TEST(discarded_pages_read_as_zeros)
 {
 	for (int shared = 0; shared < 2; shared++) {
@@ -126,4 +173,5 @@ END_TEST
 
 TEST_MAIN("memory", discarded_pages_read_as_zeros, device_memory_is_found_but_is_not_ram,
 	  small_ram_is_one_region, large_ram_is_split_at_the_hole, lengths_that_wrap_are_not_ram,
-	  copies_are_all_or_nothing, too_few_huge_pages_names_the_remedy)
+	  copies_are_all_or_nothing, ram_that_cannot_be_is_refused, only_a_file_of_its_size_is_mapped,
+	  too_few_huge_pages_names_the_remedy)

@@ -247,6 +247,41 @@ START_TEST(a_load_that_fails_gives_the_guest_back)
 }
 END_TEST
 
+static void check_not_begun(const char *uri_text, const struct migrate_params *params, const char *why)
+{
+	struct world world;
+	struct move move = {0};
+	struct uri uri;
+	struct err err = ERR_INIT;
+	world_init(&world);
+	ck_assert_int_eq(uri_parse(uri_text ? uri_text : world.uri_text, &uri, &err), 0);
+	move_start(&move, &world, &uri, params);
+	pthread_join(move.source_thread, NULL);
+	ck_assert_int_lt(move.source_result, 0);
+	ck_assert_msg(strstr(move.source_err.text, why), "%s", move.source_err.text);
+	ck_assert(!move.source.stopped && atomic_load(&world.source.runs));
+	source_finish(&move.source);
+	world_halt(&world.source);
+	world_finish(&world);
+}
+
+START_TEST(parameters_that_do_not_go_together_are_refused)
+{
+	struct migrate_params params = fast();
+	params.channels = 2;
+	check_not_begun("fd:3", &params, "fd: is one connection; set multifd-channels to 0");
+	params = fast();
+	params.zero_copy = true;
+	check_not_begun(NULL, &params, "zero-copy-send: only over tcp:; set it to false");
+	params.zstd_level = 1;
+	check_not_begun("tcp:127.0.0.1:1", &params, "zero-copy-send: not with TLS or compression");
+	params = fast();
+	snprintf(params.tls_creds, sizeof(params.tls_creds), "/etc");
+	check_not_begun(NULL, &params, "TLS over something else than tcp: needs tls-hostname");
+	check_not_begun("tcp:127.0.0.1:1", &params, "/etc/ca-cert.pem");
+}
+END_TEST
+
 START_TEST(cancelled_it_runs_on_here)
 {
 	struct world world;
@@ -368,5 +403,6 @@ TEST_MAIN("flow", a_running_guest_moves, with_packed_pages, over_several_channel
 	  a_hand_over_that_cannot_be_is_refused, a_side_whose_ram_is_its_own_does_not_hand_it_over,
 	  a_hand_over_that_fails_late_leaves_ram_alone, a_paused_guest_arrives_paused,
 	  what_does_not_suit_is_refused_while_the_guest_runs, a_disk_of_another_size_is_another_disk,
-	  a_load_that_fails_gives_the_guest_back, cancelled_it_runs_on_here, a_busy_guest_is_slowed_down,
+	  a_load_that_fails_gives_the_guest_back, cancelled_it_runs_on_here,
+	  parameters_that_do_not_go_together_are_refused, a_busy_guest_is_slowed_down,
 	  strangers_are_sent_away, there_and_back, uris)

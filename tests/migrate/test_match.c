@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define DISK(more)                                                                                           \
 	"{\"name\": \"m\", \"boot\": {\"kernel\": \"/bin/sh\"}, \"devices\": "                               \
@@ -38,6 +39,31 @@ START_TEST(disks_must_be_alike)
 	check(DISK(", \"read_only\": true"), DISK(""), "devices.0.read_only: 1 here, 0 there");
 	check(DISK(", \"block_size\": 4096"), DISK(""), "devices.0.block_size: 4096 here, 512 there");
 	check(DISK(", \"serial\": \"x\""), DISK(""), "devices.0.serial: \"x\" here, \"\" there");
+}
+END_TEST
+
+/* What would only come to light after the source has stopped. */
+START_TEST(disks_must_be_there)
+{
+	struct machine_config config = {.device_count = 2};
+	struct err err = ERR_INIT;
+	config.devices[0].type = DEVICE_RNG;
+	config.devices[1].type = DEVICE_DISK;
+	config.devices[1].disk.path = "/nowhere/a.img";
+	ck_assert_int_eq(config_check_disks(&config, &err), -ENOENT);
+	ck_assert_str_eq(err.text, "devices.1: /nowhere/a.img: No such file or directory");
+	config.devices[1].disk.path = "/dev/null";
+	err = ERR_INIT;
+	ck_assert_int_eq(config_check_disks(&config, &err), -EINVAL);
+	ck_assert_str_eq(err.text, "devices.1: /dev/null is neither a file nor a block device");
+	/* Nobody, not even root, writes to this one. */
+	config.devices[1].disk.path = "/proc/version";
+	err = ERR_INIT;
+	if (access("/proc/version", W_OK) < 0)
+		ck_assert_int_eq(config_check_disks(&config, &err), -EACCES);
+	config.devices[1].disk.read_only = true;
+	err = ERR_INIT;
+	ck_assert_int_eq(config_check_disks(&config, &err), 0);
 }
 END_TEST
 
@@ -92,4 +118,4 @@ START_TEST(sizes_on_the_wire)
 }
 END_TEST
 
-TEST_MAIN("match", disks_must_be_alike, what_cannot_move, sizes_on_the_wire)
+TEST_MAIN("match", disks_must_be_alike, disks_must_be_there, what_cannot_move, sizes_on_the_wire)
