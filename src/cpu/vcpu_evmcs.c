@@ -108,6 +108,18 @@ static int put_without_vmcs(const struct vcpu *vcpu)
 	return kvm_call(vcpu->fd, KVM_SET_NESTED_STATE, &alone);
 }
 
+/*
+ * For a KVM that does not take such an address: it maps the page and copies vmcs12 under the right one, and
+ * is made to forget both. L1's VMREADs fail then until it has entered L2 again.
+ */
+static int enter_and_forget(struct vcpu *vcpu)
+{
+	int r = kvm_call(vcpu->fd, KVM_SET_NESTED_STATE, vcpu->evmcs.put);
+	if (r == 0)
+		r = enter_nothing_halted(vcpu);
+	return r < 0 || vcpu->evmcs.put->hdr.vmx.smm.flags ? r : put_without_vmcs(vcpu);
+}
+
 /* 0, which names no page, for a vCPU without this MSR. */
 static uint64_t assist_page(const struct vcpu *vcpu)
 {
@@ -126,7 +138,8 @@ static int enter(struct vcpu *vcpu)
 		return r;
 	switch (nested_evmcs_named(&vcpu->evmcs, vcpu->all->memory, assist_page(vcpu), &regs, &pointer)) {
 	case EVMCS_SAME:
-		return enter_renamed(vcpu, pointer);
+		r = enter_renamed(vcpu, pointer);
+		return r == -EIO ? enter_and_forget(vcpu) : r;
 	case EVMCS_OTHER:
 		/* In SMM KVM would forget that L1 was in VMX operation. */
 		return vcpu->evmcs.put->hdr.vmx.smm.flags ? 0 : put_without_vmcs(vcpu);

@@ -24,7 +24,7 @@ static struct fake {
 	uint8_t blob[NESTED_BYTES];
 	uint64_t msr, mapped_gpa; /* 0: nothing is mapped */
 	uint16_t l2_cs;		  /* of the VMCS that KVM made for L2 */
-	bool pending, refuses_odd, ran, injects, injected;
+	bool pending, refuses_odd, refuses_even, ran, injects, injected;
 	int park; /* somebody wants it parked when KVM_RUN is called */
 	uint32_t mp_state;
 	uint64_t rip, rsp; /* L1's; HOST_RIP and HOST_RSP: it has not run since the exit */
@@ -66,7 +66,7 @@ static int fake_run(void)
 		return -1;
 	}
 	if (fake.mp_state == KVM_MP_STATE_RUNNABLE && fake.pending) {
-		if (fake.refuses_odd && named() & 1)
+		if (named() & 1 ? fake.refuses_odd : fake.refuses_even)
 			return 0;
 		map_page(named());
 		uint8_t *page = at(fake.mapped_gpa & ~0xfffULL);
@@ -389,13 +389,29 @@ START_TEST(a_pause_that_was_over_before_keeps_the_vcpu_from_running_without_the_
 }
 END_TEST
 
-START_TEST(where_kvm_wants_the_right_address_it_gets_what_it_had)
+START_TEST(where_kvm_wants_the_right_address_it_maps_and_forgets)
 {
 	struct vcpu *vcpu = make();
 	put(vcpu);
 	fake.refuses_odd = true;
 	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
-	ck_assert_uint_eq(fake.puts, 2);
+	ck_assert(!fake.pending && !fake.ran);
+	ck_assert_uint_eq(fake.mapped_gpa, 0);
+	ck_assert_uint_eq(named(), PAGE_A);
+	ck_assert_ptr_null(vcpu->evmcs.put);
+	ck_assert_uint_eq(load_le32(at(PAGE_A) + E_REASON), REASON);
+	l1_marks_all_clean(PAGE_A);
+	ck_assert_uint_eq(vmresume(), CS_A);
+	unmake(vcpu);
+}
+END_TEST
+
+START_TEST(where_kvm_does_not_enter_it_gets_what_it_had)
+{
+	struct vcpu *vcpu = make();
+	put(vcpu);
+	fake.refuses_odd = fake.refuses_even = true;
+	ck_assert_int_eq(vcpu_enter_evmcs(vcpu), 0);
 	ck_assert(fake.pending && !fake.ran);
 	ck_assert_uint_eq(named(), PAGE_A);
 	ck_assert_ptr_null(vcpu->evmcs.put);
@@ -483,6 +499,6 @@ TEST_MAIN("vcpu_evmcs", until_it_has_entered_it_is_saved_with_what_was_put,
 	  in_smm_kvm_keeps_what_it_has, vmcs12_is_saved_with_its_revision,
 	  a_pause_that_comes_first_is_kept_and_the_entry_made_later,
 	  a_pause_that_was_over_before_keeps_the_vcpu_from_running_without_the_entry,
-	  where_kvm_wants_the_right_address_it_gets_what_it_had,
+	  where_kvm_wants_the_right_address_it_maps_and_forgets, where_kvm_does_not_enter_it_gets_what_it_had,
 	  a_halted_vcpu_sleeps_on_unless_something_woke_it, a_guest_that_names_nothing_is_left_to_kvm,
 	  a_page_that_is_no_vmcs_does_not_end_the_machine, the_page_of_the_assist_page_is_a_page_as_any)
