@@ -21,6 +21,8 @@ def in_doubt(test):
         check(info["status"] == "failed" and info.get("in-doubt"), info)
         check(source.status() == "postmigrate", source.status())
         check("error" in source.ask("cont") and "error" in source.ask("migrate", uri=test.uri), "it goes on unasked")
+        answer = source.ask("snapshot-save", dir=os.path.join(test.folder, "snapshot"))
+        check("not while the machine is in status" in answer["error"]["desc"], answer)
         check(dest.process.wait(TIMEOUT) == 1, "the destination has not heard RUN")
         seen = len(source.numbers())
         source.run("migrate-resume-here")

@@ -2,10 +2,12 @@
 #include "rig.h"
 
 #include "../../src/snapshot/manifest.h"
+#include "base/crc32c.h"
 #include "base/layout.h"
 #include "memory/memory.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #define SMALL "\"memory\": {\"size\": \"64M\"}, "
 
@@ -120,18 +122,24 @@ static void put_manifest(const struct rig *rig, const char *name, const struct m
 	ck_assert(text && file && fputs(text, file) >= 0 && fclose(file) == 0);
 }
 
-/* `base` is what somebody wrote there, behind a good seal. */
-static void stand_on(const struct rig *rig, const char *name, const char *base, bool own_id)
+static void read_manifest(const struct rig *rig, const char *name, struct manifest *ret)
 {
 	static char text[65536];
 	char path[RIG_PATH_BYTES];
-	struct manifest manifest;
 	struct err err = ERR_INIT;
 	FILE *file = fopen(rig_path(rig, name, path), "r");
 	ck_assert_ptr_nonnull(file);
 	size_t len = fread(text, 1, sizeof(text), file);
 	(void)fclose(file);
-	ck_assert_msg(manifest_parse("m", text, len, &manifest, &err) == 0, "%s", err.text);
+	ck_assert_msg(manifest_parse("m", text, len, ret, &err) == 0, "%s", err.text);
+}
+
+/* `base` is what somebody wrote there, behind a good seal. */
+static void stand_on(const struct rig *rig, const char *name, const char *base, bool own_id)
+{
+	char path[RIG_PATH_BYTES];
+	struct manifest manifest;
+	read_manifest(rig, name, &manifest);
 	free(manifest.base_path);
 	manifest.base_path = strdup(rig_path(rig, base, path));
 	if (own_id)
@@ -157,6 +165,61 @@ START_TEST(a_snapshot_stands_on_its_own_base_and_not_on_itself)
 	cannot_open(&rig, "b", -ENOENT, "No such file or directory");
 	stand_on(&rig, "b/manifest.json", "b", true);
 	cannot_open(&rig, "b", -ELOOP, "stands on more than ");
+	rig_finish(&rig);
+}
+END_TEST
+
+/* Changes what the manifest says of a file; bytes 0 and crc 0: as it is. */
+static void describe(const struct rig *rig, const char *name, enum manifest_file file, uint64_t bytes,
+		     uint32_t crc)
+{
+	struct manifest manifest;
+	read_manifest(rig, name, &manifest);
+	manifest.files[file].bytes = bytes ? bytes : manifest.files[file].bytes;
+	manifest.files[file].crc32c = crc ? crc : manifest.files[file].crc32c;
+	put_manifest(rig, name, &manifest);
+	manifest_finish(&manifest);
+}
+
+START_TEST(damage_in_a_chain_is_found)
+{
+	struct rig rig;
+	struct snapshot_base *base;
+	char path[RIG_PATH_BYTES], out[RIG_PATH_BYTES];
+	uint8_t bytes[64] = {0};
+	uint8_t byte;
+	rig_init(&rig, SMALL);
+	rig_run_for(&rig, 5);
+	ck_assert_msg(rig_try_save(&rig, "a", NULL, &base, &rig.err) == 0, "%s", rig.err.text);
+	rig_run_for(&rig, 5);
+	ck_assert_msg(rig_try_save(&rig, "b", base, NULL, &rig.err) == 0, "%s", rig.err.text);
+	snapshot_base_free(base);
+
+	int fd = open(rig_path(&rig, "a/memory", path), O_RDWR | O_CLOEXEC);
+	ck_assert(pread(fd, &byte, 1, 0x100000) == 1);
+	byte ^= 0x10;
+	ck_assert(pwrite(fd, &byte, 1, 0x100000) == 1);
+	ck_assert_int_lt(snapshot_flatten(rig_path(&rig, "b", path), rig_path(&rig, "flat", out), &rig.err),
+			 0);
+	ck_assert_msg(strstr(rig.err.text, "a: memory: damaged: crc32c is "), "%s", rig.err.text);
+	ck_assert_int_lt(access(out, F_OK), 0); /* all or nothing */
+	rig.err = ERR_INIT;
+	byte ^= 0x10;
+	ck_assert(pwrite(fd, &byte, 1, 0x100000) == 1);
+
+	ck_assert_int_eq(ftruncate(fd, 32 << 20), 0);
+	(void)close(fd);
+	describe(&rig, "a/manifest.json", FILE_MEMORY, 32 << 20, 0);
+	cannot_open(&rig, "b", -EINVAL, "a: RAM of another size than in ");
+
+	fd = open(rig_path(&rig, "b/pages", path), O_WRONLY | O_TRUNC | O_CLOEXEC);
+	ck_assert(write(fd, bytes, sizeof(bytes)) == sizeof(bytes) && close(fd) == 0);
+	describe(&rig, "b/manifest.json", FILE_PAGES, sizeof(bytes), crc32c(0, bytes, sizeof(bytes)));
+	cannot_open(&rig, "b", -EINVAL, "pages: 64 bytes do not fit memory");
+
+	(void)remove(rig_path(&rig, "b/manifest.json", path));
+	ck_assert_int_eq(mkfifo(path, 0600), 0);
+	cannot_open(&rig, "b", -EINVAL, "manifest.json: not a file of at most 1048576 bytes");
 	rig_finish(&rig);
 }
 END_TEST
@@ -242,6 +305,7 @@ int main(void)
 				      a_snapshot_does_not_disturb_the_machine,
 				      a_chain_restores_and_is_flattened,
 				      a_snapshot_stands_on_its_own_base_and_not_on_itself,
+				      damage_in_a_chain_is_found,
 				      clones_run_side_by_side,
 				      a_clone_has_another_generation_id,
 				      what_cannot_be_lazy_is_read};
