@@ -94,20 +94,18 @@ static bool has_version(const uint8_t *page)
 	return version == EVMCS_VERSION || version == VMCS12_REVISION;
 }
 
-enum evmcs_named nested_evmcs_named(const struct nested_evmcs *evmcs, const struct guest_memory *memory,
-				    uint64_t msr, const struct kvm_regs *regs, uint8_t **ret_pointer)
+bool nested_evmcs_is_named(const struct nested_evmcs *evmcs, const struct guest_memory *memory, uint64_t msr,
+			   const struct kvm_regs *regs, uint8_t **ret_pointer)
 {
 	const uint8_t *vmcs12 = evmcs->put->data.vmx[0].vmcs12;
 	const uint8_t *page = find_page(memory, msr, ret_pointer);
-	if (!page)
-		return EVMCS_NONE;
 	/* L1 may have cleared the one that was put, and made something else of its page. */
-	if (!has_version(page))
-		return EVMCS_OTHER;
+	if (!page || !has_version(page))
+		return false;
 	if (regs->rip == load_le64(vmcs12 + VMCS12_HOST_RIP) &&
 	    regs->rsp == load_le64(vmcs12 + VMCS12_HOST_RSP))
-		return EVMCS_SAME;
-	return copy_changes(page, vmcs12) ? EVMCS_OTHER : EVMCS_SAME;
+		return true;
+	return !copy_changes(page, vmcs12);
 }
 
 void nested_evmcs_mark(const struct guest_memory *memory, uint64_t msr)

@@ -40,23 +40,18 @@ bool nested_evmcs_is_l1s(const struct kvm_nested_state *state, size_t bytes);
 int nested_evmcs_put(struct nested_evmcs *evmcs, const struct kvm_nested_state *put, size_t bytes);
 void nested_evmcs_forget(struct nested_evmcs *evmcs);
 
-enum evmcs_named {
-	EVMCS_NONE,  /* none that we could find: no assist page, or no RAM there */
-	EVMCS_SAME,  /* the one whose fields were put */
-	EVMCS_OTHER, /* another one, or a page that is none: KVM would refuse to enter with it */
-};
-
 /*
- * Which VMCS does L1 name, through the VP assist page of which `msr` (MSR_HV_VP_ASSIST_PAGE) tells? Something
- * must have been put; `regs` are L1's. *ret_pointer: where the address stands, 64 bits, little-endian, in
- * guest memory; set unless NONE.
+ * Does L1 name the VMCS whose fields were put, in the VP assist page of which `msr` (MSR_HV_VP_ASSIST_PAGE)
+ * tells? If not it is another one, or nothing that KVM would enter its guest with. Something must have been
+ * put; `regs` are L1's. *ret_pointer, if so: where the address stands, 64 bits, little-endian, in guest
+ * memory.
  *
  * Nothing says whose fields vmcs12 has. But KVM copies them into the page no later than L1 runs: where L1
  * stands at its first instruction after an exit it cannot have named another, and anywhere else the page that
- * they came from has them already. So what is called SAME is right, or makes no difference.
+ * they came from has them already. So yes is right, or makes no difference.
  */
-enum evmcs_named nested_evmcs_named(const struct nested_evmcs *evmcs, const struct guest_memory *memory,
-				    uint64_t msr, const struct kvm_regs *regs, uint8_t **ret_pointer);
+bool nested_evmcs_is_named(const struct nested_evmcs *evmcs, const struct guest_memory *memory, uint64_t msr,
+			   const struct kvm_regs *regs, uint8_t **ret_pointer);
 
 /* The page that is named counts as written: KVM writes there through a mapping of its own, and tells its
  * dirty log only when it lets go of it. */

@@ -8,8 +8,8 @@
  * the address is put right, and L1's next VMRESUME finds a new one. Until then L1 finds all as it should be,
  * even its VMREADs, which the specification rules out and some of Windows use.
  *
- * Where L1 has named another VMCS already, KVM had copied all into the first: L1 had run since. Then VMX
- * operation without any VMCS is what fits.
+ * Where L1 has named another VMCS already, or none, KVM had copied all into the first: L1 had run since. Then
+ * VMX operation without any VMCS is what fits.
  */
 #include "base/bytes.h"
 #include "host/kvm.h"
@@ -136,17 +136,11 @@ static int enter(struct vcpu *vcpu)
 	int r = kvm_call(vcpu->fd, KVM_GET_REGS, &regs);
 	if (r < 0)
 		return r;
-	switch (nested_evmcs_named(&vcpu->evmcs, vcpu->all->memory, assist_page(vcpu), &regs, &pointer)) {
-	case EVMCS_SAME:
-		r = enter_renamed(vcpu, pointer);
-		return r == -EIO ? enter_and_forget(vcpu) : r;
-	case EVMCS_OTHER:
+	if (!nested_evmcs_is_named(&vcpu->evmcs, vcpu->all->memory, assist_page(vcpu), &regs, &pointer))
 		/* In SMM KVM would forget that L1 was in VMX operation. */
 		return vcpu->evmcs.put->hdr.vmx.smm.flags ? 0 : put_without_vmcs(vcpu);
-	case EVMCS_NONE:
-		break;
-	}
-	return 0;
+	r = enter_renamed(vcpu, pointer);
+	return r == -EIO ? enter_and_forget(vcpu) : r;
 }
 
 int vcpu_enter_evmcs(struct vcpu *vcpu)
