@@ -1,6 +1,7 @@
 #include "files.h"
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "manifest.h"
 
 #include <dirent.h>
@@ -149,17 +150,41 @@ int new_dir_create(struct new_dir *dir, const char *path, struct err *err)
 	return r < 0 ? r : make_beside(dir, err);
 }
 
+static int remove_files(int fd)
+{
+	/* The manifest first: what is left of a directory is then no snapshot. */
+	int r = unlinkat(fd, MANIFEST_NAME, 0) < 0 && errno != ENOENT ? -errno : 0;
+	for (size_t i = 0; i < MANIFEST_FILES; i++)
+		if (unlinkat(fd, manifest_file_names[i], 0) < 0 && errno != ENOENT && r == 0)
+			r = -errno;
+	return r;
+}
+
 /* Whatever of a snapshot is in `path`, and the directory. Other files stay, and so does it then. */
 static void remove_dir(const char *path)
 {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	/* The manifest first: what is left of a directory is then no snapshot. */
-	(void)unlinkat(fd, MANIFEST_NAME, 0);
-	for (size_t i = 0; i < MANIFEST_FILES; i++)
-		(void)unlinkat(fd, manifest_file_names[i], 0);
-	(void)rmdir(path);
+	int r = fd < 0 ? -errno : remove_files(fd);
+	if (rmdir(path) < 0 && r == 0)
+		r = -errno;
+	if (r < 0 && r != -ENOENT)
+		log_warn("%s: left over, to be removed by hand: %s", path, strerror(-r));
+}
+
+/*
+ * The new one has its name, but nobody knows whether a crash would keep it so: the caller is told that
+ * nothing was saved, so what was there comes back. When not even that can be done, both stay.
+ */
+static int take_back(struct new_dir *dir, bool replaces, int code, struct err *err)
+{
+	unsigned flags = replaces ? RENAME_EXCHANGE : RENAME_NOREPLACE;
+	if (renameat2(AT_FDCWD, dir->path, AT_FDCWD, dir->temporary, flags) == 0)
+		return err_sys(err, code, "%s", dir->path);
+	int again = errno;
+	if (replaces)
+		log_warn("%s: the old snapshot is here now: %s", dir->temporary, strerror(again));
+	dir->temporary[0] = '\0';
+	return err_sys(err, code, "%s: is there, but perhaps not after a crash", dir->path);
 }
 
 int new_dir_commit(struct new_dir *dir, struct err *err)
@@ -173,7 +198,7 @@ int new_dir_commit(struct new_dir *dir, struct err *err)
 	if (r < 0)
 		return err_sys(err, -errno, "%s", dir->path);
 	if (fsync(dir->parent_fd) < 0)
-		return err_sys(err, -errno, "%s", dir->path);
+		return take_back(dir, replaces, -errno, err);
 	if (replaces)
 		remove_dir(dir->temporary); /* the old one lies there now */
 	dir->temporary[0] = '\0';

@@ -28,7 +28,8 @@ struct new_dir {
 };
 /* -EEXIST: `path` is there and is nothing that a snapshot may replace. */
 int new_dir_create(struct new_dir *dir, const char *path, struct err *err);
-int new_dir_commit(struct new_dir *dir, struct err *err); /* its files are on disk */
-void new_dir_finish(struct new_dir *dir);		  /* not committed: all of it goes */
+/* Its files are on disk. On an error what was there before has its name again. */
+int new_dir_commit(struct new_dir *dir, struct err *err);
+void new_dir_finish(struct new_dir *dir); /* not committed: all of it goes */
 
 #endif
