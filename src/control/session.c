@@ -21,12 +21,29 @@ static void session_send(struct session *session, cJSON *message)
 	cJSON_Delete(message);
 }
 
+/* NULL, and nothing left of either, when memory is short: half a message must not be sent. */
+static cJSON *with_item(cJSON *message, const char *name, cJSON *item)
+{
+	if (message && item && cJSON_AddItemToObject(message, name, item))
+		return message;
+	cJSON_Delete(item);
+	cJSON_Delete(message);
+	return NULL;
+}
+
+static cJSON *with_id(cJSON *message, cJSON *id)
+{
+	return id ? with_item(message, "id", id) : message;
+}
+
 static void send_error(struct session *session, cJSON *id, const char *class, const char *desc)
 {
-	cJSON *reply = wire_error(class, desc);
-	if (reply && id && !cJSON_AddItemToObject(reply, "id", id))
-		cJSON_Delete(id);
-	session_send(session, reply);
+	session_send(session, with_id(wire_error(class, desc), id));
+}
+
+static void send_return(struct session *session, cJSON *id, cJSON *value)
+{
+	session_send(session, with_id(with_item(cJSON_CreateObject(), "return", value), id));
 }
 
 /* ---- requests ---- */
@@ -67,15 +84,10 @@ static cJSON *take_id(struct request *request)
 
 void request_return(struct request *request, cJSON *value)
 {
-	if (request->session) {
-		cJSON *reply = cJSON_CreateObject(), *id = take_id(request);
-		cJSON_AddItemToObject(reply, "return", value ? value : cJSON_CreateObject());
-		if (id)
-			cJSON_AddItemToObject(reply, "id", id);
-		session_send(request->session, reply);
-	} else {
+	if (request->session)
+		send_return(request->session, take_id(request), value ? value : cJSON_CreateObject());
+	else
 		cJSON_Delete(value);
-	}
 	request_end(request);
 }
 
@@ -172,11 +184,7 @@ static void execute(struct session *session, const char *name, const cJSON *argu
 	} else if (negotiate(session, arguments, &err) < 0) {
 		send_error(session, id, "GenericError", err.text);
 	} else {
-		cJSON *reply = cJSON_CreateObject();
-		cJSON_AddObjectToObject(reply, "return");
-		if (id)
-			cJSON_AddItemToObject(reply, "id", id);
-		session_send(session, reply);
+		send_return(session, id, cJSON_CreateObject());
 	}
 }
 

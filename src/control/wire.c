@@ -65,6 +65,15 @@ char *wire_print(const cJSON *object, size_t *ret_len)
 
 /* ---- the messages of the specification ---- */
 
+/* NULL unless memory was enough for all members. */
+static cJSON *if_whole(cJSON *message, int members, const cJSON *inner, int inner_members)
+{
+	if (cJSON_GetArraySize(message) == members && cJSON_GetArraySize(inner) == inner_members)
+		return message;
+	cJSON_Delete(message);
+	return NULL;
+}
+
 cJSON *wire_version(void)
 {
 	cJSON *version = cJSON_CreateObject();
@@ -93,7 +102,7 @@ cJSON *wire_error(const char *class, const char *desc)
 	cJSON *error = cJSON_AddObjectToObject(reply, "error");
 	cJSON_AddStringToObject(error, "class", class);
 	cJSON_AddStringToObject(error, "desc", desc);
-	return reply;
+	return if_whole(reply, 1, error, 2);
 }
 
 cJSON *wire_event(const char *name, cJSON *data)
@@ -105,7 +114,8 @@ cJSON *wire_event(const char *name, cJSON *data)
 	json_add_u64(stamp, "seconds", (uint64_t)now.tv_sec);
 	json_add_u64(stamp, "microseconds", (uint64_t)now.tv_nsec / 1000);
 	cJSON_AddStringToObject(event, "event", name);
+	int members = data ? 3 : 2;
 	if (data && !cJSON_AddItemToObject(event, "data", data))
 		cJSON_Delete(data);
-	return event;
+	return if_whole(event, members, stamp, 2);
 }

@@ -11,6 +11,7 @@ char *wire_print(const cJSON *object, size_t *ret_len);
 
 cJSON *wire_greeting(void);
 cJSON *wire_version(void);
+/* NULL: memory was short; never a part of the message. */
 cJSON *wire_error(const char *class, const char *desc);
 /* `data` is owned from here, and may be NULL. */
 cJSON *wire_event(const char *name, cJSON *data);
