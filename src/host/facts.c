@@ -60,8 +60,9 @@ int facts_read(const char *root, char *buf, size_t size, const char *fmt, ...)
 		return -errno;
 	size_t used = 0;
 	ssize_t n = 0;
-	while (used < size - 1 && (n = read(fd, buf + used, size - 1 - used)) > 0)
-		used += (size_t)n;
+	while (used < size - 1 &&
+	       ((n = read(fd, buf + used, size - 1 - used)) > 0 || (n < 0 && errno == EINTR)))
+		used += n > 0 ? (size_t)n : 0;
 	int error = n < 0 ? errno : 0;
 	while (!error && used > 0 && buf[used - 1] == '\n')
 		used--;
