@@ -5,6 +5,7 @@
 #include "control_impl.h"
 
 #include "base/cleanup.h"
+#include "migrate/migrate.h"
 #include "snapshot/snapshot.h"
 
 #include <errno.h>
@@ -110,12 +111,22 @@ static void finish(struct job *job)
 	save_end(save);
 }
 
+/* It stops the machine when it likes, and what ran after a save might by then run on the other side. */
+static bool migrates(const struct control *control)
+{
+	struct migrate_info info;
+	migrate_query(control->migrate, &info);
+	return info.status >= MIGRATE_SETUP && info.status <= MIGRATE_CANCELLING;
+}
+
 static int check_possible(const struct request *request, const struct value *base, struct err *err)
 {
 	struct control *control = request->control;
 	enum machine_status status = machine_status(control->machine);
 	if (control->jobs)
 		return err_set(err, -EBUSY, "snapshot-save: not while %s is under way", control->jobs->id);
+	if (migrates(control))
+		return err_set(err, -EBUSY, "snapshot-save: not while a migration is under way");
 	if (status != MACHINE_RUNNING && status != MACHINE_PAUSED && status != MACHINE_PRELAUNCH)
 		return err_set(err, -EBUSY, "snapshot-save: not while the machine is in status \"%s\"",
 			       machine_status_name(status));
