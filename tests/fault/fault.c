@@ -2,8 +2,12 @@
  * Loaded by LD_PRELOAD: makes the AERIE_FAULT_AT-th of the calls below fail with AERIE_FAULT_ERRNO, or, when
  * that is 0, makes a read or write short, or, when it is -1, makes KVM_GET_MSRS and KVM_SET_MSRS do one MSR
  * less than they did. When the process ends normally, AERIE_FAULT_FD is told how many
- * calls there were. Only calls of the program and of libc's callers are seen; system calls that a library
- * makes by itself are not.
+ * calls there were.
+ *
+ * With AERIE_FAULT_PLAN these numbers are in a file that is mapped, struct plan below, so that one process
+ * meets many failures, each within a span that its tester begins and ends (at -1: no span). Then KVM_RUN,
+ * which is the guest's, never fails, and the calls that only make files (CALL_FILE) do. Only calls of the
+ * program and of libc's callers are seen; system calls that a library makes by itself are not.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -16,11 +20,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 #include <unistd.h>
 
-static atomic_int calls;
-static int fault_at = -1, fault_errno, tell_fd = -1;
+struct plan {
+	atomic_int at, code, calls;
+};
+
+static struct plan own_plan = {.at = -1}, *plan = &own_plan;
+static int tell_fd = -1;
 
 static int number(const char *name, int missing)
 {
@@ -30,28 +39,36 @@ static int number(const char *name, int missing)
 
 __attribute__((constructor)) static void begin(void)
 {
-	fault_at = number("AERIE_FAULT_AT", -1);
-	fault_errno = number("AERIE_FAULT_ERRNO", 0);
+	const char *path = getenv("AERIE_FAULT_PLAN");
 	tell_fd = number("AERIE_FAULT_FD", -1);
-	atomic_store(&calls, 0);
+	if (path) {
+		int fd = open(path, O_RDWR | O_CLOEXEC);
+		plan = mmap(NULL, sizeof(*plan), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		if (fd < 0 || plan == MAP_FAILED)
+			abort();
+		return;
+	}
+	plan->code = number("AERIE_FAULT_ERRNO", 0);
+	plan->calls = 0;
+	plan->at = number("AERIE_FAULT_AT", -1);
 }
 
 __attribute__((destructor)) static void end(void)
 {
 	char text[16];
-	int len = snprintf(text, sizeof(text), "%d\n", atomic_load(&calls));
+	int len = snprintf(text, sizeof(text), "%d\n", atomic_load(&plan->calls));
 	if (tell_fd >= 0)
 		(void)!write(tell_fd, text, (size_t)len);
 }
 
 /* What a call can meet: memory runs out, a thing cannot be made, a signal comes, a transfer is short. */
-enum call_kind { CALL_MEMORY, CALL_MAKE, CALL_IOCTL, CALL_TRANSFER, CALL_MSRS };
+enum call_kind { CALL_MEMORY, CALL_MAKE, CALL_FILE, CALL_IOCTL, CALL_TRANSFER, CALL_MSRS };
 
 enum { SHORT_TRANSFERS = 0, SHORT_MSRS = -1 };
 
 static int can_meet(enum call_kind kind)
 {
-	switch (fault_errno) {
+	switch (plan->code) {
 	case SHORT_TRANSFERS:
 		return kind == CALL_TRANSFER;
 	case SHORT_MSRS:
@@ -68,33 +85,53 @@ static int can_meet(enum call_kind kind)
 /* Is it this call's turn? Then errno is set. */
 static int strikes(enum call_kind kind)
 {
-	if (fault_at < 0 || !can_meet(kind))
+	int at = plan->at;
+	if (at < 0 || !can_meet(kind) || (kind == CALL_FILE && plan == &own_plan))
 		return 0;
-	if (atomic_fetch_add(&calls, 1) + 1 != fault_at)
+	if (atomic_fetch_add(&plan->calls, 1) + 1 != at)
 		return 0;
-	errno = fault_errno;
+	errno = plan->code;
 	return 1;
 }
 
 #define REAL(name, type) ((type)(void *)dlsym(RTLD_NEXT, #name))
 
 /* A call that returns -1 when it fails. */
-#define WRAP(result, name, params, types, ...)                                                               \
-	result name params;                                                                                  \
-	result name params                                                                                   \
+#define WRAP(name, params, types, ...) WRAP_AS(CALL_MAKE, name, params, types, __VA_ARGS__)
+#define WRAP_AS(kind, name, params, types, ...)                                                              \
+	int name params;                                                                                     \
+	int name params                                                                                      \
 	{                                                                                                    \
-		if (strikes(CALL_MAKE))                                                                      \
+		if (strikes(kind))                                                                           \
 			return -1;                                                                           \
-		return REAL(name, result(*) types)(__VA_ARGS__);                                             \
+		return REAL(name, int(*) types)(__VA_ARGS__);                                                \
 	}
 
-WRAP(int, eventfd, (unsigned value, int flags), (unsigned, int), value, flags)
-WRAP(int, timerfd_create, (int clock, int flags), (int, int), clock, flags)
-WRAP(int, signalfd, (int fd, const sigset_t *set, int flags), (int, const sigset_t *, int), fd, set, flags)
-WRAP(int, ftruncate, (int fd, off_t len), (int, off_t), fd, len)
-WRAP(int, memfd_create, (const char *name, unsigned flags), (const char *, unsigned), name, flags)
-WRAP(int, sigaction, (int sig, const struct sigaction *act, struct sigaction *old),
+WRAP(eventfd, (unsigned value, int flags), (unsigned, int), value, flags)
+WRAP(timerfd_create, (int clock, int flags), (int, int), clock, flags)
+WRAP(signalfd, (int fd, const sigset_t *set, int flags), (int, const sigset_t *, int), fd, set, flags)
+WRAP(ftruncate, (int fd, off_t len), (int, off_t), fd, len)
+WRAP(memfd_create, (const char *name, unsigned flags), (const char *, unsigned), name, flags)
+WRAP(sigaction, (int sig, const struct sigaction *act, struct sigaction *old),
      (int, const struct sigaction *, struct sigaction *), sig, act, old)
+
+WRAP_AS(CALL_FILE, fsync, (int fd), (int), fd)
+WRAP_AS(CALL_FILE, fdatasync, (int fd), (int), fd)
+WRAP_AS(CALL_FILE, rmdir, (const char *path), (const char *), path)
+WRAP_AS(CALL_FILE, unlinkat, (int dir, const char *path, int flags), (int, const char *, int), dir, path,
+	flags)
+WRAP_AS(CALL_FILE, renameat2, (int from, const char *path, int to, const char *new_path, unsigned flags),
+	(int, const char *, int, const char *, unsigned), from, path, to, new_path, flags)
+
+char *mkdtemp(char *pattern)
+{
+	return strikes(CALL_FILE) ? NULL : REAL(mkdtemp, char *(*)(char *))(pattern);
+}
+
+char *getcwd(char *buf, size_t len)
+{
+	return strikes(CALL_FILE) ? NULL : REAL(getcwd, char *(*)(char *, size_t))(buf, len);
+}
 
 int ioctl(int fd, unsigned long request, ...);
 int ioctl(int fd, unsigned long request, ...)
@@ -103,7 +140,8 @@ int ioctl(int fd, unsigned long request, ...)
 	va_start(args, request);
 	void *arg = va_arg(args, void *);
 	va_end(args);
-	if (strikes(CALL_IOCTL))
+	bool counts = request != KVM_RUN || plan == &own_plan;
+	if (counts && strikes(CALL_IOCTL))
 		return -1;
 	int done = REAL(ioctl, int (*)(int, unsigned long, void *))(fd, request, arg);
 	bool msrs = request == KVM_GET_MSRS || request == KVM_SET_MSRS;
@@ -119,16 +157,27 @@ int open(const char *path, int flags, ...)
 	return strikes(CALL_MAKE) ? -1 : REAL(open, int (*)(const char *, int, int))(path, flags, mode);
 }
 
+int openat(int dir, const char *path, int flags, ...)
+{
+	va_list args;
+	va_start(args, flags);
+	int mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(args, int) : 0;
+	va_end(args);
+	return strikes(CALL_FILE)
+		       ? -1
+		       : REAL(openat, int (*)(int, const char *, int, int))(dir, path, flags, mode);
+}
+
 /* Half of what was asked for, at least one byte, is what a signal or a slow file leaves. */
 static size_t shortened(size_t len)
 {
-	return fault_errno == 0 && len > 1 ? len / 2 : len;
+	return plan->code == 0 && len > 1 ? len / 2 : len;
 }
 
 ssize_t read(int fd, void *buf, size_t len)
 {
 	if (strikes(CALL_TRANSFER)) {
-		if (fault_errno)
+		if (plan->code)
 			return -1;
 		len = shortened(len);
 	}
@@ -138,17 +187,26 @@ ssize_t read(int fd, void *buf, size_t len)
 ssize_t pread(int fd, void *buf, size_t len, off_t offset)
 {
 	if (strikes(CALL_TRANSFER)) {
-		if (fault_errno)
+		if (plan->code)
 			return -1;
 		len = shortened(len);
 	}
 	return REAL(pread, ssize_t(*)(int, void *, size_t, off_t))(fd, buf, len, offset);
 }
 
+ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)
+{
+	if (plan != &own_plan && strikes(CALL_TRANSFER)) {
+		if (plan->code)
+			return -1;
+		len = shortened(len);
+	}
+	return REAL(pwrite, ssize_t(*)(int, const void *, size_t, off_t))(fd, buf, len, offset);
+}
+
 #ifndef FAULT_NO_MEMORY
 /* Not under a sanitizer, which brings its own allocator. */
 #include <pthread.h>
-#include <sys/mman.h>
 
 void *mmap(void *at, size_t len, int prot, int flags, int fd, off_t offset)
 {
@@ -172,7 +230,7 @@ void *malloc(size_t size)
 int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg)
 {
 	if (strikes(CALL_MEMORY))
-		return fault_errno; /* it returns its error */
+		return plan->code; /* it returns its error */
 	return REAL(pthread_create, int (*)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))(
 		thread, attr, start, arg);
 }
