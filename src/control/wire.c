@@ -29,17 +29,20 @@ static uint32_t utf8_char(const unsigned char *p, size_t *ret_len)
 	return c;
 }
 
-/* Outside strings JSON is ASCII already, so escapes come to stand in strings only. */
+/* JSON lets it stand as it is, a terminal does not. */
+enum { ASCII_DEL = 0x7f };
+
+/* Outside strings JSON is printable ASCII already, so escapes come to stand in strings only. */
 static size_t to_ascii(const char *text, char *out)
 {
 	char *to = out;
 	for (size_t len; *text; text += len) {
 		len = 1;
-		if ((unsigned char)*text < 0x80) {
+		if ((unsigned char)*text < ASCII_DEL) {
 			*to++ = *text;
 			continue;
 		}
-		uint32_t c = utf8_char((const unsigned char *)text, &len);
+		uint32_t c = *text == ASCII_DEL ? ASCII_DEL : utf8_char((const unsigned char *)text, &len);
 		if (c >= 0x10000) {
 			to += sprintf(to, "\\u%04x", 0xd800 + ((c - 0x10000) >> 10));
 			c = 0xdc00 + (c & 0x3ff);

@@ -68,7 +68,7 @@ enum { SHORT_TRANSFERS = 0, SHORT_MSRS = -1 };
 
 static int can_meet(enum call_kind kind)
 {
-	switch (plan->code) {
+	switch (atomic_load(&plan->code)) {
 	case SHORT_TRANSFERS:
 		return kind == CALL_TRANSFER;
 	case SHORT_MSRS:
