@@ -67,7 +67,6 @@ static const struct {
 	{544, 816, 8},	    /* RIP */
 	{248, 896, 8},	    /* BNDCFGS */
 };
-enum { VMCS12_HOST_RSP = 664, VMCS12_HOST_RIP = 672 };
 
 static bool copy_changes(const uint8_t *page, const uint8_t *vmcs12)
 {

@@ -52,7 +52,6 @@ int vcpu_get_tsc_khz(const struct vcpu *vcpu, uint32_t *ret); /* 0: KVM does not
 int vcpu_put_tsc_khz(const struct vcpu *vcpu, uint32_t khz, struct err *err);
 /* -errno where KVM has no such attribute. */
 int vcpu_get_tsc_offset(const struct vcpu *vcpu, uint64_t *ret);
-int vcpu_put_tsc_offset(const struct vcpu *vcpu, uint64_t offset);
 /* Just before it is applied: the TSCs to what they should show now. */
 void vcpus_state_advance(struct vcpus_state *state, enum vcpus_time time);
 int vcpus_tsc_break(const struct vcpus *vcpus, const struct vcpus_state *state, struct err *err);

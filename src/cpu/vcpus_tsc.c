@@ -61,7 +61,7 @@ int vcpu_get_tsc_offset(const struct vcpu *vcpu, uint64_t *ret)
 	return offset_attribute(vcpu, KVM_GET_DEVICE_ATTR, ret);
 }
 
-int vcpu_put_tsc_offset(const struct vcpu *vcpu, uint64_t offset)
+static int vcpu_put_tsc_offset(const struct vcpu *vcpu, uint64_t offset)
 {
 	return offset_attribute(vcpu, KVM_SET_DEVICE_ATTR, &offset);
 }
