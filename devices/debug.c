@@ -140,6 +140,13 @@ static int debug_restore(struct device *device, const void *regs, struct err *er
 	return 0;
 }
 
+static void debug_quiesce(struct device *device)
+{
+	struct debug *debug = container_of(device, struct debug, base);
+	if (debug->console)
+		chardev_flush(debug->console);
+}
+
 const struct device_class debug_class = {
 	.name = "debug",
 	.state = &debug_state,
@@ -149,4 +156,5 @@ const struct device_class debug_class = {
 	.reset = debug_reset,
 	.save = debug_save,
 	.restore = debug_restore,
+	.quiesce = debug_quiesce,
 };

@@ -266,6 +266,12 @@ static int uart_restore(struct device *device, const void *state, struct err *er
 	return 0;
 }
 
+/* What the guest has seen leave must not be lost with us. */
+static void uart_quiesce(struct device *device)
+{
+	chardev_flush(container_of(device, struct uart, device)->chardev);
+}
+
 /* ---- life ---- */
 
 static const void *uart_config(const struct machine_config *machine, size_t index)
@@ -324,4 +330,5 @@ const struct device_class uart_class = {
 	.reset = uart_reset,
 	.save = uart_save,
 	.restore = uart_restore,
+	.quiesce = uart_quiesce,
 };

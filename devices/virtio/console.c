@@ -27,12 +27,16 @@ struct console_regs {
 	uint16_t columns, rows;
 	bool ready[CONFIG_CONSOLE_PORTS_MAX];
 	bool guest_open[CONFIG_CONSOLE_PORTS_MAX];
+	uint64_t output_done[CONFIG_CONSOLE_PORTS_MAX];
 };
 
 static const struct state_field console_fields[] = {
-	VIRTIO_STATE_FIELDS(struct console_regs, virtio), STATE_FIELD(struct console_regs, columns),
-	STATE_FIELD(struct console_regs, rows),		  STATE_ARRAY(struct console_regs, ready),
+	VIRTIO_STATE_FIELDS(struct console_regs, virtio),
+	STATE_FIELD(struct console_regs, columns),
+	STATE_FIELD(struct console_regs, rows),
+	STATE_ARRAY(struct console_regs, ready),
 	STATE_ARRAY(struct console_regs, guest_open),
+	STATE_ARRAY_OPTIONAL(struct console_regs, output_done),
 };
 static const struct state_table console_state = STATE_TABLE("console", struct console_regs, console_fields);
 
@@ -126,11 +130,10 @@ static void output_run(struct console_port *port)
 			console_broken(console);
 		if (got <= 0)
 			break;
-		if (!port->has_output)
-			port->output_done = 0;
 		port->has_output = !output_write(port);
 		if (port->has_output)
 			break; /* `writable` comes */
+		port->output_done = 0;
 		if (virtq_push(vq, &port->output, 0) < 0) {
 			console_broken(console);
 			break;
@@ -195,22 +198,20 @@ static void console_doorbell(void *device, unsigned index)
 		output_run(&console->ports[index < 2 ? 0 : index / 2 - 1]);
 }
 
-/* A pause does not wait for a reader who may never come: what the host has not taken by then is dropped, and
- * said. */
-static void output_drop(struct console_port *port)
+static void output_forget(struct console_port *port)
 {
-	struct console *console = port->console;
-	unsigned queue = port_rx_queue(port) + 1;
-	struct virtq *vq = virtio_queue(console->base.virtio, queue);
-	if (!port->has_output)
-		return;
 	port->has_output = false;
-	if (!vq || virtio_resetting(console->base.virtio))
-		return;
-	log_warn("%s: port %u: %zu bytes dropped at a pause, nobody reads them", console->name, port->index,
-		 (size_t)port->output.read_bytes - port->output_done);
-	if (virtq_push(vq, &port->output, 0) == 0)
-		virtio_interrupt(console->base.virtio, queue);
+	port->output_done = 0;
+}
+
+/* A pause does not wait for a reader who may never come: the driver's buffer goes back to the queue, and of
+ * what it holds the first `output_done` bytes are not written again. */
+static void output_put_back(struct console_port *port)
+{
+	struct virtq *vq = virtio_queue(port->console->base.virtio, port_rx_queue(port) + 1);
+	if (port->has_output && (!vq || virtq_unpop(vq, &port->output) < 0))
+		port->output_done = 0;
+	port->has_output = false;
 }
 
 static void console_stop(void *device)
@@ -218,7 +219,7 @@ static void console_stop(void *device)
 	struct console *console = device;
 	console->stopping = true;
 	for (unsigned i = 0; i < console->port_count; i++)
-		output_drop(&console->ports[i]);
+		output_put_back(&console->ports[i]);
 	console->active = false;
 	virtio_stopped(console->base.virtio);
 }
@@ -229,7 +230,7 @@ static void console_stop_queue(void *device, unsigned index)
 	struct console *console = device;
 	for (unsigned i = 0; i < console->port_count; i++)
 		if (index == port_rx_queue(&console->ports[i]) + 1)
-			console->ports[i].has_output = false;
+			output_forget(&console->ports[i]);
 	virtio_queue_stopped(console->base.virtio, index);
 }
 
@@ -237,8 +238,10 @@ static void console_power_on(void *device)
 {
 	struct console *console = device;
 	console->message_count = 0;
-	for (unsigned i = 0; i < console->port_count; i++)
+	for (unsigned i = 0; i < console->port_count; i++) {
 		console->ports[i].ready = console->ports[i].guest_open = false;
+		output_forget(&console->ports[i]);
+	}
 }
 
 static const struct virtio_ops console_ops = {
@@ -343,6 +346,7 @@ static void console_save(struct device *device, void *state)
 	for (unsigned i = 0; i < console->port_count; i++) {
 		regs->ready[i] = console->ports[i].ready;
 		regs->guest_open[i] = console->ports[i].guest_open;
+		regs->output_done[i] = console->ports[i].output_done;
 	}
 	virtio_resume(console->base.virtio);
 }
@@ -359,6 +363,7 @@ static int console_restore(struct device *device, const void *state, struct err 
 	for (unsigned i = 0; r == 0 && i < console->port_count; i++) {
 		console->ports[i].ready = regs->ready[i];
 		console->ports[i].guest_open = regs->guest_open[i];
+		console->ports[i].output_done = regs->output_done[i];
 	}
 	virtio_resume(console->base.virtio);
 	return r;
@@ -458,6 +463,14 @@ static const void *console_config_at(const struct machine_config *machine, size_
 	return virtio_device_config(machine, DEVICE_CONSOLE, index);
 }
 
+static void console_quiesce(struct device *device)
+{
+	struct console *console = console_of(device);
+	virtio_device_quiesce(device);
+	for (unsigned i = 0; i < console->port_count; i++)
+		chardev_flush(console->ports[i].chardev);
+}
+
 const struct device_class console_class = {
 	.name = "console",
 	.state = &console_state,
@@ -467,6 +480,6 @@ const struct device_class console_class = {
 	.reset = virtio_device_reset,
 	.save = console_save,
 	.restore = console_restore,
-	.quiesce = virtio_device_quiesce,
+	.quiesce = console_quiesce,
 	.resume = virtio_device_resume,
 };

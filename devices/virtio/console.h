@@ -41,7 +41,7 @@ struct console_port {
 	/* I/O thread */
 	struct virtq_chain output; /* what the host has not taken yet, from output_done on */
 	struct iovec output_iov[CONSOLE_IOV];
-	size_t output_done;
+	uint64_t output_done; /* also while the machine stands and the buffer is in the queue again */
 	bool has_output;
 	bool ready;	 /* the driver knows the port */
 	bool guest_open; /* a program in the guest has it open */

@@ -49,6 +49,12 @@ void chardev_attach(struct chardev *chardev, const struct chardev_user *user, vo
 /* Any thread. Returns how many bytes were taken, in order from the first. */
 size_t chardev_write(struct chardev *chardev, const void *data, size_t len);
 
+/*
+ * For a pause: what was written leaves this process now, so that neither a kill nor a move loses it. A reader
+ * who takes no more has 20 ms; what is left then is written when he does, as ever. Loop's thread.
+ */
+void chardev_flush(struct chardev *chardev);
+
 /* The user has room again: deliver input that was held back. Any thread. */
 void chardev_receive_ready(struct chardev *chardev);
 

@@ -79,9 +79,10 @@ struct device_class {
 	int (*restore)(struct device *device, const void *regs, struct err *err);
 	/*
 	 * Come to rest: nothing of what was taken from the guest is unfinished afterwards, and nothing is
-	 * taken until resume, whatever save, restore and reset do in between. Strictly in pairs. NULL both:
-	 * the device lives on the machine's thread, which is the caller's, and has nothing under way
-	 * elsewhere.
+	 * taken until resume, whatever save, restore and reset do in between. Strictly in pairs. Output has
+	 * left this process as far as its reader takes it (chardev_flush). NULL both: the device lives on the
+	 * machine's thread, which is the caller's, and has nothing under way elsewhere; NULL resume: nor does
+	 * it take up anything again.
 	 */
 	void (*quiesce)(struct device *device);
 	void (*resume)(struct device *device);

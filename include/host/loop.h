@@ -110,6 +110,8 @@ void loop_cancel(struct loop *loop, struct loop_op *op);
  * for later.
  */
 int loop_release(struct loop *loop, struct loop_op *op);
+/* The same, but the op has `most_ns` to come to its own end before it is cancelled. */
+int loop_wait(struct loop *loop, struct loop_op *op, uint64_t most_ns);
 
 /*
  * A file that many ops will name: the kernel then looks it up once. Only a hint: after an error (a limit, an

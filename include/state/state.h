@@ -61,12 +61,14 @@ struct state_table {
 	}
 #define STATE_FIELD(s, m)	   STATE_FIELD_(s, m, false)
 #define STATE_FIELD_OPTIONAL(s, m) STATE_FIELD_(s, m, true)
-#define STATE_ARRAY(s, m)                                                                                    \
+#define STATE_ARRAY_(s, m, opt)                                                                              \
 	{                                                                                                    \
 		.name = #m, .offset = offsetof(s, m),                                                        \
 		.count = sizeof(STATE_MEMBER(s, m)) / sizeof(STATE_MEMBER(s, m)[0]), .is_array = true,       \
-		.type = STATE_TYPE_OF(&STATE_MEMBER(s, m)[0])                                                \
+		.type = STATE_TYPE_OF(&STATE_MEMBER(s, m)[0]), .optional = (opt)                             \
 	}
+#define STATE_ARRAY(s, m)	   STATE_ARRAY_(s, m, false)
+#define STATE_ARRAY_OPTIONAL(s, m) STATE_ARRAY_(s, m, true)
 #define STATE_TABLE(n, s, f)                                                                                 \
 	{                                                                                                    \
 		.name = (n), .size = sizeof(s), .fields = (f), .field_count = sizeof(f) / sizeof((f)[0])     \

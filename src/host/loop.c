@@ -119,12 +119,28 @@ static void hand_over_queued(struct loop *loop)
 	}
 }
 
+static int ring_lost(int res)
+{
+	return res >= 0 || res == -EINTR || res == -EAGAIN || res == -EBUSY || res == -ETIME ? 0 : res;
+}
+
 /* Submit, wait for `results` of them at least, and take what there is. 0, or -errno when the ring is lost. */
 static int submit_and_wait(struct loop *loop, unsigned results)
 {
 	int res = io_uring_submit_and_wait(&loop->ring, results);
 	loop_reap(loop);
-	return res >= 0 || res == -EINTR || res == -EAGAIN || res == -EBUSY ? 0 : res;
+	return ring_lost(res);
+}
+
+/* The same for one result, which may take `most_ns` to come. */
+static int submit_and_wait_for(struct loop *loop, uint64_t most_ns)
+{
+	struct __kernel_timespec most = {(int64_t)(most_ns / NSEC_PER_SEC),
+					 (long long)(most_ns % NSEC_PER_SEC)};
+	struct io_uring_cqe *first;
+	int res = io_uring_submit_and_wait_timeout(&loop->ring, &first, 1, &most, NULL);
+	loop_reap(loop);
+	return ring_lost(res);
 }
 
 void loop_start(struct loop *loop, struct loop_op *op, enum loop_op_kind kind)
@@ -210,6 +226,17 @@ int loop_release(struct loop *loop, struct loop_op *op)
 		list_remove(&loop->ready, op);
 	op->pending = op->ready = false;
 	return op->res;
+}
+
+int loop_wait(struct loop *loop, struct loop_op *op, uint64_t most_ns)
+{
+	uint64_t end_ns = loop_now_ns() + most_ns, now_ns;
+	int res = 0;
+	while (op->queued)
+		hand_over_queued(loop);
+	while (res == 0 && op->flying && (now_ns = loop_now_ns()) < end_ns)
+		res = submit_and_wait_for(loop, end_ns - now_ns);
+	return loop_release(loop, op);
 }
 
 /* ---- other threads ---- */

@@ -8,6 +8,7 @@
 #include "harness.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 
 enum { PACE_MS = 4 };
@@ -20,6 +21,14 @@ static size_t write_len;
 static uint64_t delay_end_ns;
 static unsigned posts, writes;
 static int release_res;
+static uint8_t file[1 << 20];
+static size_t file_len;
+
+static void take(int count)
+{
+	memcpy(file + file_len, write_data, (size_t)count);
+	file_len += (size_t)count;
+}
 
 uint64_t loop_now_ns(void)
 {
@@ -72,6 +81,26 @@ int loop_release(struct loop *loop, struct loop_op *op)
 	return res;
 }
 
+/* What comes of each wait, in turn. */
+static int waits[8];
+static unsigned wait_count;
+static uint64_t wait_ns; /* what one takes */
+
+int loop_wait(struct loop *loop, struct loop_op *op, uint64_t most_ns)
+{
+	(void)loop;
+	ck_assert(op->pending && (op == writing || op == polled));
+	ck_assert_uint_lt(wait_count, ARRAY_LEN(waits));
+	clock_ns += wait_ns < most_ns ? wait_ns : most_ns;
+	int res = wait_ns < most_ns ? waits[wait_count] : -ECANCELED;
+	wait_count++;
+	if (op == writing && res > 0)
+		take(res);
+	*(op == writing ? &writing : &polled) = NULL;
+	op->pending = false;
+	return res;
+}
+
 static void finish(struct loop_op **op, int res)
 {
 	struct loop_op *done = *op;
@@ -95,9 +124,6 @@ static void advance(unsigned ms)
 
 static unsigned writable_calls;
 static int hung_up_code;
-static uint8_t file[1 << 20];
-static size_t file_len;
-
 static void on_writable(void *owner)
 {
 	(void)owner;
@@ -122,7 +148,8 @@ static struct chardev *device(const struct chardev_backend *kind)
 	chardev_output_connect(&chardev, 1000); /* no such descriptor: nothing here may use it */
 	clock_ns = 1000000000;
 	posted = writing = delayed = polled = NULL;
-	posts = writes = writable_calls = 0;
+	posts = writes = writable_calls = wait_count = 0;
+	wait_ns = 0;
 	release_res = -ECANCELED;
 	hung_up_code = 1;
 	file_len = 0;
@@ -133,10 +160,8 @@ static struct chardev *device(const struct chardev_backend *kind)
 static void complete(int res)
 {
 	ck_assert_ptr_nonnull(writing);
-	if (res > 0) {
-		memcpy(file + file_len, write_data, (size_t)res);
-		file_len += (size_t)res;
-	}
+	if (res > 0)
+		take(res);
 	finish(&writing, res);
 }
 
@@ -360,9 +385,92 @@ START_TEST(what_a_released_write_did_is_not_written_again)
 }
 END_TEST
 
+/* A pause: a kill right after it must find nothing here. */
+START_TEST(a_flush_waits_for_no_pace)
+{
+	struct chardev *chardev = device(&keeps_trying);
+	chardev_flush(chardev); /* nothing to do */
+	ck_assert_uint_eq(writes, 0);
+	put(chardev, 5);
+	advance(0);
+	put(chardev, 7); /* behind a write that is under way */
+	waits[0] = 5;
+	waits[1] = 3; /* cut short */
+	waits[2] = 4;
+	chardev_flush(chardev);
+	check_file(12);
+	ck_assert_ptr_null(writing);
+	advance(PACE_MS); /* its timer finds nothing */
+	put(chardev, 1);
+	advance(PACE_MS);
+	complete(1);
+	check_file(13);
+}
+END_TEST
+
+START_TEST(a_flush_goes_around_the_ring_and_tells_of_room)
+{
+	struct chardev *chardev = device(&keeps_trying);
+	put(chardev, RING - 10);
+	waits[0] = (int)RING - 10;
+	chardev_flush(chardev);
+	put(chardev, RING + 1);
+	waits[1] = 10;
+	waits[2] = (int)RING - 10;
+	chardev_flush(chardev);
+	ck_assert_uint_eq(writable_calls, 1);
+	check_file(2 * RING - 10);
+}
+END_TEST
+
+START_TEST(a_flush_leaves_what_nobody_takes_in_20_ms)
+{
+	struct chardev *chardev = device(&keeps_trying);
+	put(chardev, 9);
+	uint64_t start_ns = clock_ns;
+	wait_ns = 15000000;
+	waits[0] = -EAGAIN; /* non-blocking: now for room, which does not come */
+	chardev_flush(chardev);
+	ck_assert_uint_eq(wait_count, 3); /* the last one for no time */
+	ck_assert_uint_eq(clock_ns - start_ns, 20000000);
+	complete(9); /* it is being written again, at the reader's leisure */
+	check_file(9);
+	put(chardev, 3);
+	wait_ns = 1000000;
+	waits[3] = -EINTR;
+	waits[4] = -EAGAIN;
+	waits[5] = POLLOUT;
+	waits[6] = 3;
+	chardev_flush(chardev);
+	check_file(12);
+	ck_assert_uint_eq(chardev->lost, 0);
+}
+END_TEST
+
+START_TEST(a_flush_survives_errors_and_hang_ups)
+{
+	struct chardev *chardev = device(&keeps_trying);
+	log_set_level(LOG_ERROR);
+	put(chardev, 9);
+	waits[0] = -ENOSPC;
+	chardev_flush(chardev);
+	ck_assert_uint_eq(chardev->lost, 9);
+	ck_assert_uint_eq(wait_count, 1);
+	chardev = device(&hangs_up);
+	put(chardev, 9);
+	waits[0] = -EPIPE;
+	chardev_flush(chardev);
+	ck_assert_int_eq(hung_up_code, -EPIPE);
+	ck_assert_uint_eq(wait_count, 1);
+	log_set_level(LOG_WARN);
+}
+END_TEST
+
 TEST_MAIN("chardev output", one_byte_is_written_at_once_more_wait_for_the_pace,
 	  the_loop_is_told_once_for_many_bytes, much_does_not_wait_for_the_pace,
 	  a_post_while_it_writes_starts_no_second_write, bytes_wrap_around_the_ring_in_order,
 	  a_full_ring_is_reported_writable_at_half, interruptions_are_tried_again_at_once,
 	  an_error_takes_the_bytes_of_that_write_only, a_hang_up_drops_and_lets_the_front_end_go_on,
-	  what_a_released_write_did_is_not_written_again)
+	  what_a_released_write_did_is_not_written_again, a_flush_waits_for_no_pace,
+	  a_flush_goes_around_the_ring_and_tells_of_room, a_flush_leaves_what_nobody_takes_in_20_ms,
+	  a_flush_survives_errors_and_hang_ups)

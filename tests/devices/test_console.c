@@ -80,6 +80,11 @@ static void rig_finish(void)
 	(void)rmdir(rig.folder);
 }
 
+static const struct console_port *rig_port(unsigned index)
+{
+	return &container_of(rig.device, struct console, base.device)->ports[index];
+}
+
 static void send_control(uint32_t id, uint16_t event, uint16_t value)
 {
 	const struct control control = {id, event, value};
@@ -226,6 +231,66 @@ START_TEST(a_slow_reader_holds_the_output_back_and_loses_nothing)
 }
 END_TEST
 
+/* Half of a buffer has been taken: wherever the machine goes on, it goes on from there. */
+START_TEST(a_pause_neither_loses_nor_doubles_output)
+{
+	enum { ROUNDS = 28, BYTES = 16001 };
+	struct err err = ERR_INIT;
+	_cleanup_free_ uint8_t *state = calloc(1, console_class.state->size);
+	unsigned submitted = 0, halves = 0;
+	size_t received = 0;
+	rig_init(CONSOLE_F_MULTIPORT);
+	pump();
+	_cleanup_close_ int fd = connect_socket();
+	pump();
+	uint8_t *data = world_at(&rig.world, rig.gpa + 16384, BYTES);
+	for (unsigned i = 0; i < BYTES; i++)
+		data[i] = (uint8_t)(i % 251);
+	const struct ring_buffer buffer = {rig.gpa + 16384, BYTES, false};
+	while (received < (size_t)ROUNDS * BYTES) {
+		uint8_t got[50021];
+		while (submitted < ROUNDS && driver_submit(&rig.driver, 5, &buffer, 1) >= 0)
+			submitted++;
+		console_class.quiesce(rig.device);
+		console_class.save(rig.device, state);
+		halves += rig_port(1)->output_done > 0;
+		ck_assert_msg(console_class.restore(rig.device, state, &err) == 0, "%s", err.text);
+		console_class.resume(rig.device);
+		console_class.quiesce(rig.device); /* perhaps before the device has looked at its queue */
+		console_class.resume(rig.device);
+		pump();
+		ssize_t len = recv(fd, got, sizeof(got), MSG_DONTWAIT);
+		for (ssize_t i = 0; i < len; i++)
+			ck_assert_uint_eq(got[i], (uint8_t)((received + (size_t)i) % BYTES % 251));
+		received += len > 0 ? (size_t)len : 0;
+	}
+	ck_assert_uint_gt(halves, 3);
+	pump();
+	ck_assert_int_eq(recv(fd, data, 1, MSG_DONTWAIT), -1);
+	rig_finish();
+}
+END_TEST
+
+/* What was half taken belongs to a driver that is gone. */
+START_TEST(a_reset_begins_the_next_output_at_its_start)
+{
+	rig_init(CONSOLE_F_MULTIPORT);
+	pump();
+	_cleanup_close_ int fd = connect_socket();
+	pump();
+	const struct ring_buffer buffer = {rig.gpa + 16384, 30011, false};
+	for (unsigned i = 0; i < 32; i++)
+		ck_assert_int_ge(driver_submit(&rig.driver, 5, &buffer, 1), 0);
+	pump();
+	console_class.quiesce(rig.device);
+	ck_assert_uint_gt(rig_port(1)->output_done, 0);
+	console_class.resume(rig.device);
+	ck_assert_int_eq(driver_reset(&rig.driver), 0);
+	ck_assert_uint_eq(rig_port(1)->output_done, 0);
+	rig_finish();
+}
+END_TEST
+
 /* Nobody is there who reads it: what the host has not taken goes with the queue, the rest comes as it should.
  */
 START_TEST(a_reset_of_the_queue_drops_what_the_host_has_not_taken)
@@ -325,6 +390,7 @@ END_TEST
 
 TEST_MAIN("console", ports_announce_themselves, output_reaches_the_stream,
 	  a_port_takes_input_when_the_guest_has_it_open,
-	  a_slow_reader_holds_the_output_back_and_loses_nothing, malformed_control_messages_hurt_nobody,
+	  a_slow_reader_holds_the_output_back_and_loses_nothing, a_pause_neither_loses_nor_doubles_output,
+	  a_reset_begins_the_next_output_at_its_start, malformed_control_messages_hurt_nobody,
 	  a_reset_of_the_queue_drops_what_the_host_has_not_taken, a_new_size_is_told,
 	  state_survives_and_a_reset_forgets)

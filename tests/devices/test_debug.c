@@ -93,6 +93,31 @@ START_TEST(console_writes_to_its_file)
 }
 END_TEST
 
+/* A machine that was saved or has moved may be killed at once: its loop never runs again. */
+START_TEST(at_rest_the_console_has_nothing_left)
+{
+	char path[64];
+	_cleanup_close_ int fd = scratch_file(path, sizeof(path), "debug-XXXXXX");
+	const struct machine_config config = {
+		.debug = {.has_console = true, .console = {CHARDEV_FILE, path}},
+	};
+	struct one one;
+	one_init(&one, "debug", &config);
+	for (const char *p = "hello\n"; *p; p++)
+		one_out(&one, LAYOUT_PORT_DEBUG_CONSOLE, 1, (uint8_t)*p);
+	one.class->quiesce(one.device);
+	char text[16] = {0};
+	_cleanup_close_ int back = open(path, O_RDONLY | O_CLOEXEC);
+	ck_assert_int_eq(read(back, text, sizeof(text) - 1), 6);
+	ck_assert_str_eq(text, "hello\n");
+	one_finish(&one);
+	one_init(&one, "debug", &only_exit);
+	one.class->quiesce(one.device); /* there is none */
+	one_finish(&one);
+	(void)unlink(path);
+}
+END_TEST
+
 START_TEST(console_that_cannot_open_is_an_error)
 {
 	const struct machine_config config = {
@@ -112,4 +137,4 @@ END_TEST
 
 TEST_MAIN("debug", exit_code_is_twice_the_value_and_one, exit_code_wraps_as_the_status_does,
 	  exit_port_reads_zero, only_what_is_configured_is_there, console_writes_to_its_file,
-	  console_that_cannot_open_is_an_error)
+	  at_rest_the_console_has_nothing_left, console_that_cannot_open_is_an_error)

@@ -32,6 +32,18 @@ START_TEST(restore_brings_back_registers_level_and_waiting_bytes)
 }
 END_TEST
 
+START_TEST(at_rest_its_output_has_left)
+{
+	struct bench bench;
+	bench_init(&bench);
+	out(&bench, THR, '1');
+	ck_assert_uint_eq(wire.flushes, 0);
+	uart_class.quiesce(bench.device);
+	ck_assert_uint_eq(wire.flushes, 1);
+	bench_finish(&bench);
+}
+END_TEST
+
 static size_t field_offset(const char *name)
 {
 	for (size_t i = 0; i < uart_class.state->field_count; i++) {
@@ -113,7 +125,7 @@ START_TEST(there_are_as_many_as_the_config_lists)
 }
 END_TEST
 
-TEST_MAIN("uart state", restore_brings_back_registers_level_and_waiting_bytes,
+TEST_MAIN("uart state", restore_brings_back_registers_level_and_waiting_bytes, at_rest_its_output_has_left,
 	  restore_accepts_whatever_a_guest_can_write,
 	  restore_refuses_what_no_16550_can_hold_and_changes_nothing,
 	  a_failed_create_names_the_port_and_leaves_nothing, there_are_as_many_as_the_config_lists)

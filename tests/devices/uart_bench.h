@@ -21,7 +21,7 @@ struct chardev {
 	size_t sent_count;
 	size_t takes; /* how many bytes it still takes */
 	_Atomic unsigned ready_calls;
-	unsigned write_calls;
+	unsigned write_calls, flushes;
 	bool alive;
 };
 
@@ -62,6 +62,11 @@ size_t chardev_write(struct chardev *chardev, const void *data, size_t len)
 	chardev->sent_count += taken;
 	chardev->takes -= taken;
 	return taken;
+}
+
+void chardev_flush(struct chardev *chardev)
+{
+	chardev->flushes++;
 }
 
 void chardev_receive_ready(struct chardev *chardev)

@@ -4,8 +4,8 @@
  * emergency characters, new sizes, a host that takes little or nothing, bytes from the host, resets.
  *
  * Rules: what the guest writes reaches the host once and in order, and the other way round, however slow
- * either is; what the device says on the control queue is a message about a port that exists; whatever was
- * done, after a reset a character passes both ways.
+ * either is, and also when the machine is saved and restored meanwhile; what the device says on the control
+ * queue is a message about a port that exists; whatever was done, after a reset a character passes both ways.
  */
 #include "../../devices/devices.h"
 #include "../../devices/virtio/console.h"
@@ -68,6 +68,11 @@ size_t chardev_write(struct chardev *port, const void *data, size_t len)
 			FUZZ_CHECK(bytes[i] == port->got++ % COUNT_TO);
 	pthread_mutex_unlock(&port->lock);
 	return taken;
+}
+
+void chardev_flush(struct chardev *port)
+{
+	(void)port; /* what it takes, it has */
 }
 
 void chardev_receive_ready(struct chardev *port)
@@ -295,6 +300,20 @@ static void scribble(struct feed *feed)
 	rig_scribble(&fuzz.rig, feed);
 }
 
+/* Saved and brought back wherever it is: the guest sees nothing of that, and the host sees every byte once.
+ */
+static void pause_and_restore(void)
+{
+	uint8_t state[4096];
+	struct err err = ERR_INIT;
+	FUZZ_CHECK(console_class.state->size <= sizeof(state));
+	console_class.quiesce(fuzz.rig.device);
+	console_class.save(fuzz.rig.device, state);
+	int r = console_class.restore(fuzz.rig.device, state, &err);
+	FUZZ_CHECK(r == 0 || ports[0].lost);
+	console_class.resume(fuzz.rig.device);
+}
+
 static void act(struct feed *feed, unsigned action)
 {
 	unsigned port = action & 1, choice = action >> 1 & 7;
@@ -307,8 +326,13 @@ static void act(struct feed *feed, unsigned action)
 		act_buffer(feed, action & 0x20 ? CONSOLE_CONTROL_RX : queue_of(port, false));
 		break;
 	case 2:
-	case 3:
 		act_control(feed);
+		break;
+	case 3:
+		if (action & 0x20)
+			pause_and_restore();
+		else
+			act_control(feed);
 		break;
 	case 4:
 		give_room(&ports[port], take(feed, 1) * 16);

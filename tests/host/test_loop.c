@@ -207,6 +207,37 @@ START_TEST(release_keeps_what_others_completed)
 }
 END_TEST
 
+START_TEST(wait_gives_an_op_its_time)
+{
+	struct loop *loop = new_loop();
+	int fds[2];
+	static char bytes[65536 + 1], got[8];
+	ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
+	struct probe other = probe_on(loop, 0), write = other, read = other;
+	loop_delay(loop, &other.op, 1000000);
+	loop_write(loop, &write.op, fds[1], "abc", 3, -1);
+	ck_assert_int_eq(loop_wait(loop, &write.op, 1000000000), 3); /* it was not even handed over */
+	ck_assert(!write.op.pending);
+	loop_read(loop, &read.op, fds[0], got, sizeof(got), -1);
+	run_ms(loop, 5); /* its result waits, or has been told */
+	ck_assert_uint_eq(read.calls, 1);
+	ck_assert_mem_eq(got, "abc", 3);
+	uint64_t start_ns = loop_now_ns();
+	loop_read(loop, &read.op, fds[0], got, sizeof(got), -1);
+	int res = loop_wait(loop, &read.op, 20000000);
+	ck_assert(res == -ECANCELED || res == -EINTR);
+	ck_assert_uint_ge(loop_now_ns() - start_ns, 20000000);
+	loop_write(loop, &write.op, fds[1], bytes, sizeof(bytes), -1);
+	ck_assert_int_eq(loop_wait(loop, &write.op, 20000000), 65536); /* as far as it came */
+	ck_assert_int_eq(loop_wait(loop, &write.op, 20000000), 0);     /* nothing to wait for */
+	run_ms(loop, 5);
+	ck_assert_uint_eq(other.calls, 1); /* kept meanwhile */
+	ck_assert_uint_eq(write.calls + read.calls, 1);
+	close_pipe(fds);
+	loop_destroy(loop);
+}
+END_TEST
+
 /* Without DEFER_TASKRUN the kernel reports at each system call, so that two reports can lie in the ring. */
 START_TEST(reports_that_pile_up_are_one_call_with_all_events)
 {
@@ -326,6 +357,7 @@ TEST_MAIN("loop", a_multishot_poll_reports_each_event, a_poll_once_reports_once,
 	  a_poll_on_a_closed_descriptor_ends_with_its_error, read_and_write_move_bytes_at_their_offsets,
 	  errors_of_a_write_are_its_result, many_more_ops_than_entries_may_start_before_the_run,
 	  an_op_cancelled_before_the_run_is_told, release_takes_back_every_kind_without_a_call,
-	  release_keeps_what_others_completed, reports_that_pile_up_are_one_call_with_all_events,
+	  release_keeps_what_others_completed, wait_gives_an_op_its_time,
+	  reports_that_pile_up_are_one_call_with_all_events,
 	  a_report_that_a_cancel_overtakes_is_not_delivered, accept_gives_a_connection,
 	  older_kernels_do_with_what_they_have)
