@@ -292,9 +292,8 @@ const struct command commands_migrate[] = {
 		    .doc = "go on with a migration that is paused in post-copy"}}},
 	 start},
 	{{.name = "migrate-start-postcopy",
-	  .doc = "the machine under way (postcopy-ram was set) moves now, and its other pages follow; there "
-		 "is "
-		 "no way back"},
+	  .doc = "the machine under way (postcopy-ram was set) moves as soon as the other side is ready, and "
+		 "its other pages follow; there is no way back"},
 	 start_postcopy},
 	{{.name = "migrate-recover",
 	  .doc = "where a machine came to and is paused in post-copy: listen there for migrate with resume",

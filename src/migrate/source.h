@@ -66,8 +66,8 @@ void source_info(struct source *source, struct migrate_info *ret);		/* any threa
 void source_adjust(struct source *source, const struct migrate_params *params); /* any thread */
 
 /*
- * Any thread: the guest shall move now and its other pages follow. -EINVAL: post-copy was not agreed upon;
- * -EBUSY: not while the migration is in this state.
+ * Any thread: the guest shall move as soon as the other side is ready, and its other pages follow. -EINVAL:
+ * this migration began without post-copy; -EBUSY: it is too late for that.
  */
 int source_start_postcopy(struct source *source, struct err *err);
 /* Any thread, while it is paused in post-copy: connect there. The URI's text is borrowed until the next one.

@@ -21,10 +21,10 @@ int source_start_postcopy(struct source *source, struct err *err)
 {
 	int r = 0;
 	pthread_mutex_lock(&source->lock);
-	if (source->state != SRC_COPY && source->state != SRC_ROUND)
-		r = err_set(err, -EBUSY, "only while the pages are copied: the migration is in state \"%s\"",
+	if (source->state > SRC_ROUND)
+		r = err_set(err, -EBUSY, "too late: the migration is in state \"%s\"",
 			    protocol_states[source->state].name);
-	else if (!(source->flags & WIRE_F_POSTCOPY))
+	else if (!source->params.postcopy) /* another side that cannot do it ends the migration */
 		r = err_set(err, -EINVAL, "postcopy-ram was not set when this migration began");
 	else
 		source->postcopy_asked = true;

@@ -14,6 +14,7 @@
 #include "rig.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { PORTS = 2, QUEUES = 2 + 2 * PORTS, SLOTS = 16, SLOT_BYTES = 1024, ACTIONS_MAX = 64, PATIENCE = 1000 };
@@ -304,9 +305,9 @@ static void scribble(struct feed *feed)
  */
 static void pause_and_restore(void)
 {
-	uint8_t state[4096];
 	struct err err = ERR_INIT;
-	FUZZ_CHECK(console_class.state->size <= sizeof(state));
+	_cleanup_free_ void *state = calloc(1, console_class.state->size);
+	FUZZ_CHECK(state);
 	console_class.quiesce(fuzz.rig.device);
 	console_class.save(fuzz.rig.device, state);
 	int r = console_class.restore(fuzz.rig.device, state, &err);

@@ -47,13 +47,20 @@ static inline void move_listen(struct move *move, struct world *world)
 	ck_assert_int_eq(pthread_create(&move->dest_thread, NULL, move_dest, move), 0);
 }
 
-/* A source; whoever is behind `uri` need not be waiting for it. */
-static inline void move_start(struct move *move, struct world *world, const struct uri *uri,
-			      const struct migrate_params *params)
+/* A source that does nothing yet. */
+static inline void move_prepare(struct move *move, struct world *world, const struct uri *uri,
+				const struct migrate_params *params)
 {
 	struct err *err = &move->source_err;
 	*err = ERR_INIT;
 	ck_assert_int_eq(source_init(&move->source, &world->source.guest, uri, params, err), 0);
+}
+
+/* A source; whoever is behind `uri` need not be waiting for it. */
+static inline void move_start(struct move *move, struct world *world, const struct uri *uri,
+			      const struct migrate_params *params)
+{
+	move_prepare(move, world, uri, params);
 	ck_assert_int_eq(pthread_create(&move->source_thread, NULL, move_source, move), 0);
 }
 

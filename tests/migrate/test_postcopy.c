@@ -54,7 +54,27 @@ START_TEST(a_paused_guest_stays_paused)
 }
 END_TEST
 
-START_TEST(only_while_pages_are_copied_and_if_agreed_upon)
+/* Before a byte has been sent: it is not forgotten on the way. */
+START_TEST(it_can_be_asked_for_before_pages_are_copied)
+{
+	struct world world;
+	struct move move;
+	struct err err = ERR_INIT;
+	struct migrate_params params = late_params();
+	params.max_bandwidth = 1 << 20;
+	world_init(&world);
+	move_listen(&move, &world);
+	move_prepare(&move, &world, &world.uri, &params);
+	ck_assert_msg(source_start_postcopy(&move.source, &err) == 0, "%s", err.text);
+	ck_assert_int_eq(pthread_create(&move.source_thread, NULL, move_source, &move), 0);
+	check_arrived(&move);
+	ck_assert_uint_eq(move.info.rounds, 0);
+	ck_assert(move.source.late);
+	world_finish(&world);
+}
+END_TEST
+
+START_TEST(not_later_and_only_if_agreed_upon)
 {
 	struct world world;
 	struct move move;
@@ -308,6 +328,6 @@ END_TEST
 
 TEST_MAIN("postcopy", what_is_wrong_in_a_message_is_found, a_guest_that_never_rests_arrives,
 	  packed_and_over_several_channels, a_paused_guest_stays_paused,
-	  only_while_pages_are_copied_and_if_agreed_upon, a_load_that_fails_gives_the_guest_back,
-	  cut_at_every_message, cut_while_it_recovers, cut_anywhere, strangers_are_sent_away,
-	  ended_while_paused)
+	  it_can_be_asked_for_before_pages_are_copied, not_later_and_only_if_agreed_upon,
+	  a_load_that_fails_gives_the_guest_back, cut_at_every_message, cut_while_it_recovers, cut_anywhere,
+	  strangers_are_sent_away, ended_while_paused)
