@@ -29,7 +29,9 @@ struct uart {
 	struct irq_line line;
 	pthread_mutex_t lock; /* of what follows */
 	struct uart_regs regs;
-	bool level; /* of our interrupt, as the sink knows it */
+	bool level;   /* of our interrupt, as the sink knows it */
+	bool at_rest; /* the wire stands still: who goes on with our state, here or elsewhere, is not decided
+		       */
 };
 
 /* ---- interrupts ---- */
@@ -60,6 +62,8 @@ static void end_interrupt(struct uart *uart, uint8_t id)
 static void send_waiting(struct uart *uart)
 {
 	struct uart_regs *regs = &uart->regs;
+	if (uart->at_rest || regs->tx_count == 0)
+		return;
 	size_t taken = chardev_write(uart->chardev, regs->tx, regs->tx_count);
 	regs->tx_count = (uint8_t)(regs->tx_count - taken);
 	memmove(regs->tx, regs->tx + taken, regs->tx_count);
@@ -186,13 +190,15 @@ static const struct bus_ops uart_bus_ops = {
 
 /* ---- the character device calls ---- */
 
-/* In loop-back the receiver does not listen to the wire; what comes waits in the character device. */
+/* In loop-back the receiver does not listen to the wire; what comes waits in the character device, as it does
+ * at rest, where a state that is loaded would take its place. */
 static size_t uart_room(void *owner)
 {
 	struct uart *uart = owner;
 	pthread_mutex_lock(&uart->lock);
 	const struct uart_regs *regs = &uart->regs;
-	size_t room = regs->mcr & MCR_LOOP ? 0 : (size_t)(uart_capacity(regs) - regs->rx_count);
+	bool deaf = uart->at_rest || regs->mcr & MCR_LOOP;
+	size_t room = deaf ? 0 : (size_t)(uart_capacity(regs) - regs->rx_count);
 	pthread_mutex_unlock(&uart->lock);
 	return room;
 }
@@ -236,8 +242,7 @@ static void assign_regs(struct uart *uart, const struct uart_regs *regs)
 {
 	pthread_mutex_lock(&uart->lock);
 	uart->regs = *regs;
-	if (uart->regs.tx_count)
-		send_waiting(uart);
+	send_waiting(uart);
 	update_level(uart);
 	pthread_mutex_unlock(&uart->lock);
 	chardev_receive_ready(uart->chardev);
@@ -266,10 +271,28 @@ static int uart_restore(struct device *device, const void *state, struct err *er
 	return 0;
 }
 
-/* What the guest has seen leave must not be lost with us. */
+static void set_at_rest(struct uart *uart, bool at_rest)
+{
+	pthread_mutex_lock(&uart->lock);
+	uart->at_rest = at_rest;
+	send_waiting(uart);
+	update_level(uart);
+	pthread_mutex_unlock(&uart->lock);
+}
+
+/* What the guest has seen leave must not be lost with us; what it has not, stays in the transmit FIFO. */
 static void uart_quiesce(struct device *device)
 {
-	chardev_flush(container_of(device, struct uart, device)->chardev);
+	struct uart *uart = container_of(device, struct uart, device);
+	chardev_flush(uart->chardev);
+	set_at_rest(uart, true);
+}
+
+static void uart_resume(struct device *device)
+{
+	struct uart *uart = container_of(device, struct uart, device);
+	set_at_rest(uart, false);
+	chardev_receive_ready(uart->chardev);
 }
 
 /* ---- life ---- */
@@ -331,4 +354,5 @@ const struct device_class uart_class = {
 	.save = uart_save,
 	.restore = uart_restore,
 	.quiesce = uart_quiesce,
+	.resume = uart_resume,
 };

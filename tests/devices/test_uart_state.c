@@ -44,6 +44,54 @@ START_TEST(at_rest_its_output_has_left)
 }
 END_TEST
 
+/* Two may have the state from now on, and only one of them goes on: what waits belongs to that one. */
+START_TEST(at_rest_what_waits_goes_nowhere)
+{
+	struct bench bench;
+	uint8_t saved[256];
+	bench_init(&bench);
+	out(&bench, FCR, 0x01);
+	wire.takes = 0;
+	out(&bench, THR, '1');
+	out(&bench, THR, '2');
+	uart_class.quiesce(bench.device);
+	uart_class.save(bench.device, saved);
+	wire.takes = SIZE_MAX; /* the reader is back */
+	wire.user->writable(wire.owner);
+	ck_assert_sent("");
+	ck_assert_int_eq(uart_class.restore(bench.device, saved, &bench.fake.err), 0); /* a rehearsal */
+	ck_assert_sent("");
+	ck_assert_uint_eq(in(&bench, LSR), 0); /* nor has the guest's view changed */
+	uart_class.resume(bench.device);
+	ck_assert_sent("12");
+	ck_assert_uint_eq(in(&bench, LSR), 0x60);
+	bench_finish(&bench);
+}
+END_TEST
+
+/* A state that is loaded later would take its place. */
+START_TEST(at_rest_input_waits_outside)
+{
+	struct bench bench;
+	uint8_t saved[256];
+	bench_init(&bench);
+	out(&bench, FCR, 0x01);
+	ck_assert_uint_eq(type("a"), 1);
+	uart_class.save(bench.device, saved);
+	uart_class.quiesce(bench.device);
+	ck_assert_uint_eq(type("b"), 0);
+	ck_assert_int_eq(uart_class.restore(bench.device, saved, &bench.fake.err), 0);
+	ck_assert_uint_eq(type("b"), 0);
+	unsigned before = wire.ready_calls;
+	uart_class.resume(bench.device);
+	ck_assert_uint_gt(wire.ready_calls, before);
+	ck_assert_uint_eq(type("b"), 1);
+	ck_assert_uint_eq(in(&bench, RBR), 'a');
+	ck_assert_uint_eq(in(&bench, RBR), 'b');
+	bench_finish(&bench);
+}
+END_TEST
+
 static size_t field_offset(const char *name)
 {
 	for (size_t i = 0; i < uart_class.state->field_count; i++) {
@@ -126,6 +174,7 @@ START_TEST(there_are_as_many_as_the_config_lists)
 END_TEST
 
 TEST_MAIN("uart state", restore_brings_back_registers_level_and_waiting_bytes, at_rest_its_output_has_left,
+	  at_rest_what_waits_goes_nowhere, at_rest_input_waits_outside,
 	  restore_accepts_whatever_a_guest_can_write,
 	  restore_refuses_what_no_16550_can_hold_and_changes_nothing,
 	  a_failed_create_names_the_port_and_leaves_nothing, there_are_as_many_as_the_config_lists)
