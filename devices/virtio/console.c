@@ -22,24 +22,6 @@ enum { PCI_CLASS_COMMUNICATION = 0x078000, OUTPUT_AT_ONCE = 4096 };
 
 static_assert(sizeof(struct console_space) == 12, "5.3.4");
 
-struct console_regs {
-	struct virtio_regs virtio;
-	uint16_t columns, rows;
-	bool ready[CONFIG_CONSOLE_PORTS_MAX];
-	bool guest_open[CONFIG_CONSOLE_PORTS_MAX];
-	uint64_t output_done[CONFIG_CONSOLE_PORTS_MAX];
-};
-
-static const struct state_field console_fields[] = {
-	VIRTIO_STATE_FIELDS(struct console_regs, virtio),
-	STATE_FIELD(struct console_regs, columns),
-	STATE_FIELD(struct console_regs, rows),
-	STATE_ARRAY(struct console_regs, ready),
-	STATE_ARRAY(struct console_regs, guest_open),
-	STATE_ARRAY_OPTIONAL(struct console_regs, output_done),
-};
-static const struct state_table console_state = STATE_TABLE("console", struct console_regs, console_fields);
-
 bool console_is_multiport(const struct console *console)
 {
 	return console->features & CONSOLE_F_MULTIPORT;
@@ -257,9 +239,13 @@ static const struct virtio_ops console_ops = {
 
 /* ---- the machine's thread: the streams ---- */
 
+/* At rest what comes waits outside: a state that is saved has not got it, one that is loaded takes its place.
+ */
 static size_t port_room(void *owner)
 {
 	struct console_port *port = owner;
+	if (port->console->at_rest)
+		return 0;
 	pthread_mutex_lock(&port->lock);
 	size_t room = sizeof(port->input) - port->input_bytes;
 	pthread_mutex_unlock(&port->lock);
@@ -291,11 +277,6 @@ static const struct chardev_user port_user = {
 	.room = port_room, .receive = port_receive, .writable = port_writable, .send_break = port_send_break};
 
 /* ---- control ---- */
-
-static struct console *console_of(struct device *device)
-{
-	return container_of(device, struct console, base.device);
-}
 
 static int tell_size_on_thread(void *arg)
 {
@@ -330,43 +311,24 @@ void console_window_changed(struct device *device)
 		console_resize(device, size.ws_col, size.ws_row);
 }
 
-/* ---- state ---- */
+/* ---- at rest ---- */
 
-static void console_save(struct device *device, void *state)
+static void console_quiesce(struct device *device)
 {
 	struct console *console = console_of(device);
-	struct console_regs *regs = state;
-	struct console_space space;
-	memset(regs, 0, sizeof(*regs));
-	virtio_pause(console->base.virtio); /* the I/O thread stands still while we look */
-	virtio_save(console->base.virtio, &regs->virtio);
-	virtio_config_load(console->base.virtio, &space, &console->space, sizeof(space));
-	regs->columns = space.columns;
-	regs->rows = space.rows;
-	for (unsigned i = 0; i < console->port_count; i++) {
-		regs->ready[i] = console->ports[i].ready;
-		regs->guest_open[i] = console->ports[i].guest_open;
-		regs->output_done[i] = console->ports[i].output_done;
-	}
-	virtio_resume(console->base.virtio);
+	console->at_rest = true;
+	virtio_device_quiesce(device);
+	for (unsigned i = 0; i < console->port_count; i++)
+		chardev_flush(console->ports[i].chardev);
 }
 
-static int console_restore(struct device *device, const void *state, struct err *err)
+static void console_wake(struct device *device)
 {
 	struct console *console = console_of(device);
-	const struct console_regs *regs = state;
-	int r = virtio_check_regs(console->base.virtio, &regs->virtio, err);
-	if (r < 0)
-		return r;
-	virtio_pause(console->base.virtio);
-	r = virtio_restore(console->base.virtio, &regs->virtio, err);
-	for (unsigned i = 0; r == 0 && i < console->port_count; i++) {
-		console->ports[i].ready = regs->ready[i];
-		console->ports[i].guest_open = regs->guest_open[i];
-		console->ports[i].output_done = regs->output_done[i];
-	}
-	virtio_resume(console->base.virtio);
-	return r;
+	console->at_rest = false;
+	virtio_device_resume(device);
+	for (unsigned i = 0; i < console->port_count; i++)
+		chardev_receive_ready(console->ports[i].chardev);
 }
 
 /* ---- life ---- */
@@ -463,14 +425,6 @@ static const void *console_config_at(const struct machine_config *machine, size_
 	return virtio_device_config(machine, DEVICE_CONSOLE, index);
 }
 
-static void console_quiesce(struct device *device)
-{
-	struct console *console = console_of(device);
-	virtio_device_quiesce(device);
-	for (unsigned i = 0; i < console->port_count; i++)
-		chardev_flush(console->ports[i].chardev);
-}
-
 const struct device_class console_class = {
 	.name = "console",
 	.state = &console_state,
@@ -481,5 +435,5 @@ const struct device_class console_class = {
 	.save = console_save,
 	.restore = console_restore,
 	.quiesce = console_quiesce,
-	.resume = virtio_device_resume,
+	.resume = console_wake,
 };

@@ -1,8 +1,9 @@
-/* The virtio console (VIRTIO 1.3, 5.3): what the device (console.c) and its control messages
- * (console_control.c) share. */
+/* The virtio console (VIRTIO 1.3, 5.3): what the device (console.c), its control messages
+ * (console_control.c) and its state (console_state.c) share. */
 #ifndef AERIE_DEVICES_VIRTIO_CONSOLE_H
 #define AERIE_DEVICES_VIRTIO_CONSOLE_H
 
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "virtio.h"
 
@@ -17,7 +18,7 @@ enum { CONSOLE_RX = 0, CONSOLE_TX = 1, CONSOLE_CONTROL_RX = 2, CONSOLE_CONTROL_T
 enum {
 	CONSOLE_QUEUE_SIZE = 64,
 	CONSOLE_IOV = 64,
-	CONSOLE_INPUT_BYTES = 4096,
+	CONSOLE_INPUT_BYTES = 1024,
 	CONSOLE_MESSAGES_MAX = 64, /* to the driver, waiting for a buffer */
 	CONSOLE_MESSAGE_BYTES = 32,
 };
@@ -58,6 +59,7 @@ struct console {
 	struct console_space space; /* under the transport's lock */
 	uint64_t features;
 	struct loop_op work_op; /* posted by the machine's thread: input came, or there is room for output */
+	bool at_rest;		/* the machine's thread's: between quiesce and resume */
 	bool active, stopping;
 	struct virtq_chain chain; /* buffers to the driver: done when popped */
 	struct iovec iov[CONSOLE_IOV];
@@ -70,10 +72,20 @@ struct console {
 	char name[16];
 };
 
+static inline struct console *console_of(struct device *device)
+{
+	return container_of(device, struct console, base.device);
+}
+
 /* The guest is told that its console has this size, in characters. Any thread but the device's I/O thread. */
 void console_resize(struct device *device, uint16_t columns, uint16_t rows);
 bool console_is_multiport(const struct console *console);
 void console_broken(struct console *console);
+
+/* console_state.c */
+extern const struct state_table console_state;
+void console_save(struct device *device, void *state);
+int console_restore(struct device *device, const void *state, struct err *err);
 
 /* console_control.c: on the I/O thread. */
 void console_read_control(struct console *console);  /* CONSOLE_CONTROL_TX has requests */

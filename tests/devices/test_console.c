@@ -389,9 +389,77 @@ START_TEST(state_survives_and_a_reset_forgets)
 }
 END_TEST
 
+/* What the guest has not had room for: answers to it, and what the host has sent. */
+START_TEST(what_waits_for_the_guest_is_saved)
+{
+	struct err err = ERR_INIT;
+	struct ring_used used;
+	char name[64];
+	rig_init(CONSOLE_F_MULTIPORT);
+	_cleanup_free_ uint8_t *state = calloc(1, console_class.state->size);
+	struct console_port *port = &container_of(rig.device, struct console, base.device)->ports[1];
+	send_control(0, EVENT_DEVICE_READY, 1);
+	send_control(1, EVENT_PORT_READY, 1);
+	_cleanup_close_ int fd = connect_socket();
+	pump();
+	ck_assert_int_eq(send(fd, "abcdef", 6, 0), 6);
+	pump();
+	console_class.quiesce(rig.device);
+	ck_assert_int_eq(send(fd, "gh", 2, 0), 2); /* it may be another process that gets the port */
+	pump();
+	ck_assert_uint_eq(port->input_bytes, 6);
+	console_class.save(rig.device, state);
+	console_class.reset(rig.device);
+	port->input_bytes = 0; /* as in another process */
+	ck_assert_msg(console_class.restore(rig.device, state, &err) == 0, "%s", err.text);
+	console_class.resume(rig.device);
+	expect_control(0, EVENT_DEVICE_ADD, 1);
+	expect_control(1, EVENT_DEVICE_ADD, 1);
+	ck_assert_uint_eq(next_control(name).event, EVENT_PORT_NAME);
+	ck_assert_str_eq(name, "aerie.port.1");
+	expect_control(1, EVENT_PORT_OPEN, 1);
+	const struct ring_buffer buffer = {rig.gpa + 12288, 6, true};
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_ge(driver_submit(&rig.driver, 4, &buffer, 1), 0);
+	send_control(1, EVENT_PORT_OPEN, 1);
+	ck_assert_int_eq(driver_collect(&rig.driver, 4, &used), 0);
+	ck_assert_uint_eq(used.len, 6);
+	ck_assert_mem_eq(world_at(&rig.world, rig.gpa + 12288, 6), "abcdef", 6);
+	pump();
+	ck_assert_int_eq(driver_collect(&rig.driver, 4, &used), 0);
+	ck_assert_mem_eq(world_at(&rig.world, rig.gpa + 12288, 2), "gh", 2);
+	rig_finish();
+}
+END_TEST
+
+static size_t field_offset(const char *name)
+{
+	for (size_t i = 0; i < console_class.state->field_count; i++)
+		if (strcmp(console_class.state->fields[i].name, name) == 0)
+			return console_class.state->fields[i].offset;
+	ck_abort_msg("no field %s", name);
+}
+
+START_TEST(a_state_with_more_than_there_is_room_for_is_refused)
+{
+	static const char *const fields[] = {"input_bytes", "message_bytes"};
+	rig_init(CONSOLE_F_MULTIPORT);
+	_cleanup_free_ uint8_t *state = calloc(1, console_class.state->size);
+	for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+		struct err err = ERR_INIT;
+		console_class.save(rig.device, state);
+		memset(state + field_offset(fields[i]), 0xff, 2);
+		ck_assert_int_eq(console_class.restore(rig.device, state, &err), -EINVAL);
+		ck_assert_ptr_nonnull(strstr(err.text, i == 0 ? "input-bytes: " : "message-bytes: "));
+	}
+	rig_finish();
+}
+END_TEST
+
 TEST_MAIN("console", ports_announce_themselves, output_reaches_the_stream,
 	  a_port_takes_input_when_the_guest_has_it_open,
 	  a_slow_reader_holds_the_output_back_and_loses_nothing, a_pause_neither_loses_nor_doubles_output,
 	  a_reset_begins_the_next_output_at_its_start, malformed_control_messages_hurt_nobody,
 	  a_reset_of_the_queue_drops_what_the_host_has_not_taken, a_new_size_is_told,
-	  state_survives_and_a_reset_forgets)
+	  state_survives_and_a_reset_forgets, what_waits_for_the_guest_is_saved,
+	  a_state_with_more_than_there_is_room_for_is_refused)
