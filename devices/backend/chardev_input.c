@@ -1,5 +1,8 @@
 /*
- * Input: read when the descriptor has some, kept until the front end has room.
+ * Input: read when the front end has room for it. What it has no room for is better left where it is: who
+ * has the descriptor after us (another aerie, which restores the machine) finds it there. Two things are
+ * read ahead, as much as a buffer holds: what a peer that has hung up left behind, so that the next one can
+ * come, and a terminal, for the keys that are ours.
  *
  * Descriptors may be blocking (a terminal's flags are shared with the shell), so each read is preceded by a
  * poll that does not wait.
@@ -29,14 +32,30 @@ static void deliver(struct chardev *chardev)
 	chardev->in_head = chardev->in_tail = 0;
 }
 
-static bool has_input(const struct chardev *chardev)
+/* 0: nothing to read; POLLIN, and POLLHUP or POLLRDHUP when no more than that will come. */
+static short input_events(const struct chardev *chardev)
 {
-	struct pollfd ready = {.fd = chardev->in_fd, .events = POLLIN};
-	return poll(&ready, 1, 0) > 0;
+	struct pollfd ready = {.fd = chardev->in_fd, .events = POLLIN | POLLRDHUP};
+	return poll(&ready, 1, 0) > 0 ? ready.revents : 0;
 }
 
-/* Where and how much to read; no room when the guest is slow. */
-static size_t space(struct chardev *chardev)
+/* How much may be read now. */
+static size_t read_limit(struct chardev *chardev, short events)
+{
+	const struct chardev_user *user = chardev->user;
+	if (chardev->in_tail - chardev->in_head == CHARDEV_INPUT_BYTES)
+		return chardev->reads_on ? READ_BYTES : 0;
+	if (chardev->reads_on || events & (POLLHUP | POLLRDHUP))
+		return READ_BYTES;
+	if (!user || !user->room || !user->receive)
+		return 0;
+	atomic_store(&chardev->held, true); /* before the question, as in deliver */
+	size_t room = user->room(chardev->owner);
+	return room < READ_BYTES ? room : READ_BYTES;
+}
+
+/* Makes one piece of what the buffer has left, at most `limit`. */
+static size_t space(struct chardev *chardev, size_t limit)
 {
 	size_t used = chardev->in_tail - chardev->in_head;
 	if (chardev->in_head > 0) {
@@ -45,13 +64,13 @@ static size_t space(struct chardev *chardev)
 		chardev->in_tail = used;
 	}
 	size_t left = CHARDEV_INPUT_BYTES - used;
-	return left < READ_BYTES ? left : READ_BYTES;
+	return left < limit ? left : limit;
 }
 
-static void read_some(struct chardev *chardev)
+static void read_some(struct chardev *chardev, size_t limit)
 {
 	uint8_t excess[256];
-	size_t len = space(chardev);
+	size_t len = space(chardev, limit);
 	uint8_t *data = len ? chardev->in + chardev->in_tail : excess;
 	ssize_t count = read(chardev->in_fd, data, len ? len : sizeof(excess));
 	if (count < 0 && (errno == EINTR || errno == EAGAIN))
@@ -73,13 +92,15 @@ static void read_some(struct chardev *chardev)
 
 static void resume(struct chardev *chardev)
 {
+	short events;
 	deliver(chardev);
-	while (chardev->in_open && has_input(chardev)) {
+	while (chardev->in_open && (events = input_events(chardev))) {
 		if (chardev->kind->may_read && !chardev->kind->may_read(chardev))
 			return;
-		if (chardev->in_tail - chardev->in_head == CHARDEV_INPUT_BYTES && !chardev->reads_on)
+		size_t limit = read_limit(chardev, events);
+		if (limit == 0)
 			return;
-		read_some(chardev);
+		read_some(chardev, limit);
 		deliver(chardev);
 	}
 }
@@ -113,7 +134,7 @@ void chardev_input_connect(struct chardev *chardev, int fd)
 {
 	chardev->in_fd = fd;
 	chardev->in_open = true;
-	loop_poll(chardev->loop, &chardev->readable_op, fd, POLLIN);
+	loop_poll(chardev->loop, &chardev->readable_op, fd, POLLIN | POLLRDHUP);
 }
 
 void chardev_input_disconnect(struct chardev *chardev)

@@ -3,6 +3,7 @@
 #include "chardev_bench.h"
 
 #include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <time.h>
 
@@ -362,6 +363,9 @@ START_TEST(input_comes_as_the_front_end_has_room)
 	ck_assert_got(&bench, "a\001x");
 	bench_run(&bench, 5);
 	ck_assert_got(&bench, "");
+	int unread = 0;
+	ck_assert_int_eq(ioctl(fds[0], FIONREAD, &unread), 0);
+	ck_assert_int_eq(unread, 6); /* for whoever has the pipe next: killed, we would take them with us */
 	bench.room = 2;
 	chardev_receive_ready(bench.chardev);
 	bench_run(&bench, 5);

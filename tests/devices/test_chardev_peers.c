@@ -116,6 +116,34 @@ START_TEST(what_a_client_sent_before_it_left_still_arrives)
 }
 END_TEST
 
+/* A guest that does not read must not keep the next one out. */
+START_TEST(a_client_that_left_makes_room_for_the_next)
+{
+	struct bench bench;
+	bench_init(&bench);
+	const char *path = bench_path(&bench, "com1");
+	bench.room = 1;
+	bench_create(&bench, CHARDEV_UNIX, path);
+	int first = dial(path);
+	ck_assert_int_eq(write(first, "abc", 3), 3);
+	bench_run(&bench, 10);
+	close(first);
+	bench_run(&bench, 10);
+	int second = dial(path);
+	ck_assert_int_eq(write(second, "def", 3), 3);
+	bench_run(&bench, 10);
+	bench_write(&bench, "hello");
+	run_until(&bench, second, POLLIN);
+	bench_expect(second, "hello");
+	bench.room = 10;
+	chardev_receive_ready(bench.chardev);
+	bench_run(&bench, 10);
+	ck_assert_got(&bench, "abcdef");
+	close(second);
+	bench_finish(&bench);
+}
+END_TEST
+
 START_TEST(a_slow_client_holds_the_guest_back_and_loses_nothing)
 {
 	struct bench bench;
@@ -427,7 +455,7 @@ END_TEST
 
 TEST_MAIN("chardev peers", a_client_talks_and_without_one_output_is_dropped,
 	  the_second_client_waits_for_the_first_to_hang_up, what_a_client_sent_before_it_left_still_arrives,
-	  a_slow_client_holds_the_guest_back_and_loses_nothing,
+	  a_client_that_left_makes_room_for_the_next, a_slow_client_holds_the_guest_back_and_loses_nothing,
 	  a_stale_socket_file_is_replaced_a_live_one_is_not, a_socket_that_cannot_be_made_says_why,
 	  destroy_leaves_a_successors_socket_alone, a_client_that_nobody_accepted_is_closed_by_destroy,
 	  a_lack_of_descriptors_is_survived, destroy_may_come_between_two_attempts_to_accept,
