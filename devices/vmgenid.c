@@ -10,11 +10,11 @@
  */
 #include "base/cleanup.h"
 #include "base/layout.h"
+#include "base/random.h"
 #include "devices.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/random.h>
 
 enum { GUID_BYTES = 16 };
 
@@ -77,10 +77,12 @@ static int vmgenid_create(const void *config, size_t index, const struct device_
 	vmgenid->wish = machine->vm_generation_id;
 	if (vmgenid->wish) {
 		parse_guid(vmgenid->wish, vmgenid->regs.guid);
-	} else if (getrandom(vmgenid->regs.guid, GUID_BYTES, 0) != GUID_BYTES) {
-		int code = -errno;
-		vmgenid_destroy(&vmgenid->base);
-		return err_sys(err, code, "generation id");
+	} else {
+		int r = random_bytes(vmgenid->regs.guid, GUID_BYTES, 0);
+		if (r < 0) {
+			vmgenid_destroy(&vmgenid->base);
+			return err_sys(err, r, "generation id");
+		}
 	}
 	if (!services->incoming)
 		show(vmgenid);

@@ -7,9 +7,9 @@
 #include "../backend/ratelimit.h"
 #include "../devices.h"
 #include "base/cleanup.h"
+#include "base/random.h"
 #include "virtio.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -31,25 +31,13 @@ static uint64_t rng_features(void *device)
 	return 0;
 }
 
-/* 0, or -errno: -EAGAIN while the host's generator has not been seeded. */
-static int fill(uint8_t *data, size_t len)
-{
-	for (size_t done = 0; done < len;) {
-		ssize_t got = getrandom(data + done, len - done, GRND_NONBLOCK);
-		if (got < 0 && errno != EINTR)
-			return -errno;
-		done += got > 0 ? (size_t)got : 0;
-	}
-	return 0;
-}
-
 /* False: not now, the request is back in the queue. */
 static bool serve(struct rng *rng, struct virtq *vq, const struct virtq_chain *chain)
 {
 	uint8_t data[RNG_BYTES_MAX];
 	size_t len = chain->write_bytes < sizeof(data) ? chain->write_bytes : sizeof(data);
 	bool allowed = ratelimit_take(&rng->limit, len);
-	if (!allowed || fill(data, len) < 0) {
+	if (!allowed || random_bytes(data, len, GRND_NONBLOCK) < 0) {
 		if (allowed && !rng->retry.pending)
 			loop_delay(virtio_loop(rng->device.virtio), &rng->retry, RNG_RETRY_NS);
 		(void)virtq_unpop(vq, chain);

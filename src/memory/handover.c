@@ -68,25 +68,33 @@ static int map_at(const struct guest_memory *memory, int fd, int flags, struct e
 	return 0;
 }
 
+/* Adds to what was found before. */
 static int harvest(struct guest_memory *memory, uint64_t *ret_pages, struct err *err)
 {
-	memset(memory->written, 0, dirty_bitmap_words(memory) * sizeof(uint64_t));
 	int r = dirty_tracker_harvest(memory->trial, memory->written, ret_pages);
 	return r < 0 ? err_sys(err, r, "pages written") : 0;
+}
+
+/* What was written until now is of no interest. */
+static int forget(struct guest_memory *memory, struct err *err)
+{
+	uint64_t pages;
+	int r = harvest(memory, &pages, err);
+	memset(memory->written, 0, dirty_bitmap_words(memory) * sizeof(uint64_t));
+	return r;
 }
 
 /* Behind the check: all that can be done before the guest stands. What was written to the RAM that was here
  * before is of no interest. */
 static int prepare(struct guest_memory *memory, struct err *err)
 {
-	uint64_t pages;
 	memory->written = calloc(dirty_bitmap_words(memory), sizeof(uint64_t));
 	if (!memory->written)
 		return err_sys(err, -ENOMEM, "pages written");
 	int r = dirty_tracker_create(memory, &memory->trial, err);
 	if (r == 0)
 		r = map_at(memory, memory->passed_fd, MAP_PRIVATE, err);
-	return r < 0 ? r : harvest(memory, &pages, err);
+	return r < 0 ? r : forget(memory, err);
 }
 
 int handover_accept(struct guest_memory *memory, int fd, struct err *err)
@@ -116,7 +124,19 @@ int handover_try(struct guest_memory *memory, struct err *err)
 	if (r < 0 || pages == 0)
 		return r;
 	r = map_at(memory, memory->passed_fd, MAP_PRIVATE, err);
-	return r < 0 ? r : harvest(memory, &pages, err);
+	return r < 0 ? r : forget(memory, err);
+}
+
+static int write_page(const struct guest_memory *memory, uint64_t offset)
+{
+	for (size_t done = 0; done < DIRTY_PAGE_BYTES;) {
+		ssize_t n = pwrite(memory->passed_fd, memory->host + offset + done, DIRTY_PAGE_BYTES - done,
+				   (off_t)(offset + done));
+		if (n == 0 || (n < 0 && errno != EINTR))
+			return n < 0 ? -errno : -EIO;
+		done += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
 }
 
 static int copy_back(const struct guest_memory *memory, struct err *err)
@@ -125,24 +145,50 @@ static int copy_back(const struct guest_memory *memory, struct err *err)
 	for (size_t i = 0; i < words; i++)
 		for (uint64_t bits = memory->written[i]; bits; bits &= bits - 1) {
 			uint64_t offset = (i * 64 + (unsigned)__builtin_ctzll(bits)) * DIRTY_PAGE_BYTES;
-			ssize_t n = pwrite(memory->passed_fd, memory->host + offset, DIRTY_PAGE_BYTES,
-					   (off_t)offset);
-			if (n != DIRTY_PAGE_BYTES)
-				return err_sys(err, n < 0 ? -errno : -EIO, "RAM at %#" PRIx64, offset);
+			int r = write_page(memory, offset);
+			if (r < 0)
+				return err_sys(err, r, "RAM at %#" PRIx64, offset);
 		}
 	return 0;
 }
 
-int handover_keep(struct guest_memory *memory, struct err *err)
+/* As often as it takes: what was harvested is kept, and what lies in the private pages stays there. */
+static int keep(struct guest_memory *memory, struct err *err)
 {
 	uint64_t pages;
-	if (memory->passed_fd < 0)
-		return err_set(err, -EINVAL, "no RAM was handed over");
 	int r = harvest(memory, &pages, err);
 	if (r == 0)
 		r = copy_back(memory, err);
+	return r;
+}
+
+/* The guest is ours and nobody else's: a shortage that passes must not be its end. */
+enum { KEEP_TRIES = 3 };
+
+static int persist(struct guest_memory *memory, int (*step)(struct guest_memory *, struct err *),
+		   struct err *err)
+{
+	struct err one = ERR_INIT;
+	int r = -EAGAIN;
+	for (int i = 0; i < KEEP_TRIES && r < 0; i++) {
+		one = ERR_INIT;
+		r = step(memory, &one);
+	}
+	return r < 0 ? err_set(err, r, "%s", one.text) : 0;
+}
+
+static int map_shared(struct guest_memory *memory, struct err *err)
+{
+	return map_at(memory, memory->passed_fd, MAP_SHARED, err);
+}
+
+int handover_keep(struct guest_memory *memory, struct err *err)
+{
+	if (memory->passed_fd < 0)
+		return err_set(err, -EINVAL, "no RAM was handed over");
+	int r = persist(memory, keep, err);
 	if (r == 0)
-		r = map_at(memory, memory->passed_fd, MAP_SHARED, err);
+		r = persist(memory, map_shared, err);
 	if (r < 0)
 		return r;
 	(void)close_fd(memory->fd);

@@ -114,7 +114,7 @@ static int connect_tcp(const struct uri *uri, const struct canceller *canceller,
 		_cleanup_close_ int fd =
 			socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, at->ai_protocol);
 		r = fd < 0 ? -errno : connect(fd, at->ai_addr, at->ai_addrlen) < 0 ? -errno : 0;
-		if (r == -EINPROGRESS)
+		if (r == -EINPROGRESS || r == -EINTR) /* goes on all the same (connect(2)) */
 			r = finish_connect(fd, canceller);
 		if (r == 0)
 			*ret_fd = take_fd(&fd);
@@ -163,8 +163,11 @@ static int connect_unix(const struct uri *uri, int *ret_fd, struct err *err)
 	if (r < 0)
 		return r;
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+	if (fd < 0)
 		return err_sys(err, -errno, "unix:%s", uri->text);
+	while (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+		if (errno != EINTR) /* a signal while it waits for room among those not yet accepted */
+			return err_sys(err, -errno, "unix:%s", uri->text);
 	*ret_fd = take_fd(&fd);
 	return 0;
 }

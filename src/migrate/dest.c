@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { RUNNING_TRIES = 3 };
+
 int dest_init(struct dest *dest, const struct uri *uri, const char *tls_creds, struct err *err)
 {
 	*dest = (struct dest){.canceller = {.fd = -1},
@@ -323,11 +325,30 @@ static int take_state(struct dest *dest, const struct wire_header *header, bool 
 	return guest->ops->load(guest, payload + WIRE_STATE_HEADER_BYTES, bytes, err);
 }
 
+/*
+ * It runs, whether or not anybody listens. What keeps a host from sending may pass; if it does not, the
+ * source hears the end of the connection instead of nothing.
+ */
+static void say_running(struct dest *dest)
+{
+	struct err unheard = ERR_INIT;
+	size_t sent = 0;
+	int r = dest_step(dest, PROTOCOL_SENDS, WIRE_RUNNING, &unheard), tries = 0;
+	if (r == 0)
+		do {
+			unheard = ERR_INIT;
+			r = link_send_small(&dest->link, WIRE_RUNNING, NULL, 0, &sent, &unheard);
+		} while (r < 0 && r != -ETIMEDOUT && sent == 0 && ++tries < RUNNING_TRIES);
+	if (r == 0)
+		return;
+	log_info("migration: the machine runs here; the source could not be told: %s", unheard.text);
+	channel_break(&dest->link.channel);
+}
+
 /* After RUN nothing may keep the machine from running; that it does is said if somebody listens. */
 static int take_over(struct dest *dest, bool running, struct err *err)
 {
 	struct wire_header header;
-	struct err unheard = ERR_INIT;
 	int r = link_expect(&dest->link, WIRE_RUN, &header, err);
 	if (r == 0)
 		r = dest_step(dest, PROTOCOL_GETS, WIRE_RUN, err);
@@ -335,10 +356,10 @@ static int take_over(struct dest *dest, bool running, struct err *err)
 		r = dest_keep_ram(dest, err);
 	if (r == 0)
 		r = dest->guest->ops->run(dest->guest, running, err);
-	if (r == 0 && answer(dest, WIRE_RUNNING, &unheard) < 0)
-		log_info("migration: the machine runs here; the source could not be told: %s", unheard.text);
-	if (r == 0)
+	if (r == 0) {
+		say_running(dest);
 		dest_settle_ram(dest);
+	}
 	return r;
 }
 

@@ -10,18 +10,25 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+/* A message of which nothing has left has no number: REFUSED with the reason may yet come in its place. */
 int link_send_summed(struct link *link, unsigned type, void *message, size_t length, uint32_t crc,
 		     size_t *ret_sent, struct err *err)
 {
+	size_t sent;
 	const struct wire_header header = {
 		.version = link->version ? link->version : WIRE_VERSION,
 		.type = (uint16_t)type,
 		.length = (uint32_t)length,
-		.number = link->sent++,
+		.number = link->sent,
 		.payload_crc = crc,
 	};
 	wire_encode(message, &header);
-	return channel_send(&link->channel, message, WIRE_HEADER_BYTES + length, ret_sent, err);
+	int r = channel_send(&link->channel, message, WIRE_HEADER_BYTES + length, &sent, err);
+	if (sent)
+		link->sent++;
+	if (ret_sent)
+		*ret_sent = sent;
+	return r;
 }
 
 int link_send(struct link *link, unsigned type, void *message, size_t length, size_t *ret_sent,

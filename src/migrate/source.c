@@ -3,6 +3,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/random.h"
 #include "channel_tls.h"
 #include "host/loop.h"
 
@@ -10,7 +11,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #define NSEC_PER_MSEC UINT64_C(1000000)
 
@@ -187,11 +187,12 @@ static int greet(struct source *source, struct err *err)
 				      (source->params.postcopy ? WIRE_F_POSTCOPY : 0U);
 	hello.ram_bytes = source->info.total_bytes;
 	hello.high_gpa = count > 1 ? regions[1].gpa : 0;
-	if (getrandom(source->id, sizeof(source->id), 0) != (ssize_t)sizeof(source->id))
-		return err_sys(err, -errno, "getrandom");
+	int r = random_bytes(source->id, sizeof(source->id), 0);
+	if (r < 0)
+		return err_sys(err, r, "the migration's id");
 	memcpy(hello.id, source->id, sizeof(hello.id));
 	wire_encode_hello(bytes, &hello);
-	int r = source_step(source, PROTOCOL_SENDS, WIRE_HELLO, err);
+	r = source_step(source, PROTOCOL_SENDS, WIRE_HELLO, err);
 	if (r == 0)
 		r = link_send_small(&source->link, WIRE_HELLO, bytes, sizeof(bytes), NULL, err);
 	if (r == 0)

@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/crc32c.h"
+#include "base/random.h"
 #include "config/json.h"
 #include "host/facts.h"
 
@@ -10,7 +11,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 const char *const manifest_file_names[MANIFEST_FILES] = {
 	[FILE_CONFIG] = "config.json",
@@ -35,8 +35,9 @@ int manifest_init(struct manifest *manifest, struct err *err)
 		return err_sys(err, -ENOMEM, "manifest");
 	if (host_facts_gather(NULL, facts, err) < 0)
 		return err->code;
-	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
-		return err_sys(err, -errno, "manifest: id");
+	int r = random_bytes(random, sizeof(random), 0);
+	if (r < 0)
+		return err_sys(err, r, "manifest: id");
 	for (size_t i = 0; i < sizeof(random); i++)
 		(void)snprintf(manifest->id + 2 * i, 3, "%02x", random[i]);
 	(void)snprintf(manifest->host.vendor, MANIFEST_TEXT_BYTES, "%s", vendors[facts->cpu.vendor]);

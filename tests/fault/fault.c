@@ -6,27 +6,24 @@
  *
  * With AERIE_FAULT_PLAN these numbers are in a file that is mapped, struct plan below, so that one process
  * meets many failures, each within a span that its tester begins and ends (at -1: no span). Then KVM_RUN,
- * which is the guest's, never fails, and the calls that only make files (CALL_FILE) do. Only calls of the
- * program and of libc's callers are seen; system calls that a library makes by itself are not.
+ * which is the guest's, never fails, and the calls for files and sockets (CALL_FILE, CALL_WAIT and those of
+ * fault_socket.c) do. Only calls of the program and of libc's callers are seen; system calls that a library
+ * makes by itself are not.
  */
+#include "fault.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/types.h>
 #include <unistd.h>
-
-struct plan {
-	atomic_int at, code, calls;
-};
 
 static struct plan own_plan = {.at = -1}, *plan = &own_plan;
 static int tell_fd = -1;
@@ -61,20 +58,20 @@ __attribute__((destructor)) static void end(void)
 		(void)!write(tell_fd, text, (size_t)len);
 }
 
-/* What a call can meet: memory runs out, a thing cannot be made, a signal comes, a transfer is short. */
-enum call_kind { CALL_MEMORY, CALL_MAKE, CALL_FILE, CALL_IOCTL, CALL_TRANSFER, CALL_MSRS };
-
 enum { SHORT_TRANSFERS = 0, SHORT_MSRS = -1 };
 
-static int can_meet(enum call_kind kind)
+static bool can_meet(enum call_kind kind)
 {
+	if (plan == &own_plan && (kind == CALL_FILE || kind == CALL_WAIT || kind == CALL_STREAM))
+		return false;
+	bool transfers = kind == CALL_TRANSFER || kind == CALL_STREAM;
 	switch (atomic_load(&plan->code)) {
 	case SHORT_TRANSFERS:
-		return kind == CALL_TRANSFER;
+		return transfers;
 	case SHORT_MSRS:
 		return kind == CALL_MSRS;
 	case EINTR:
-		return kind == CALL_IOCTL || kind == CALL_TRANSFER;
+		return kind == CALL_IOCTL || kind == CALL_WAIT || transfers;
 	case ENOMEM:
 		return kind != CALL_MSRS;
 	default:
@@ -82,30 +79,27 @@ static int can_meet(enum call_kind kind)
 	}
 }
 
-/* Is it this call's turn? Then errno is set. */
-static int strikes(enum call_kind kind)
+bool fault_strikes(enum call_kind kind, const char *name, unsigned long number)
 {
 	int at = plan->at;
-	if (at < 0 || !can_meet(kind) || (kind == CALL_FILE && plan == &own_plan))
-		return 0;
-	if (atomic_fetch_add(&plan->calls, 1) + 1 != at)
-		return 0;
+	if (at < 0 || !can_meet(kind) || atomic_fetch_add(&plan->calls, 1) + 1 != at)
+		return false;
+	(void)snprintf(plan->struck, sizeof(plan->struck), number ? "%s %#lx" : "%s", name, number);
 	errno = plan->code;
-	return 1;
+	return true;
 }
 
-#define REAL(name, type) ((type)(void *)dlsym(RTLD_NEXT, #name))
+int fault_code(void)
+{
+	return plan->code;
+}
 
-/* A call that returns -1 when it fails. */
+size_t fault_shortened(size_t len)
+{
+	return plan->code == 0 && len > 1 ? len / 2 : len;
+}
+
 #define WRAP(name, params, types, ...) WRAP_AS(CALL_MAKE, name, params, types, __VA_ARGS__)
-#define WRAP_AS(kind, name, params, types, ...)                                                              \
-	int name params;                                                                                     \
-	int name params                                                                                      \
-	{                                                                                                    \
-		if (strikes(kind))                                                                           \
-			return -1;                                                                           \
-		return REAL(name, int(*) types)(__VA_ARGS__);                                                \
-	}
 
 WRAP(eventfd, (unsigned value, int flags), (unsigned, int), value, flags)
 WRAP(timerfd_create, (int clock, int flags), (int, int), clock, flags)
@@ -125,12 +119,13 @@ WRAP_AS(CALL_FILE, renameat2, (int from, const char *path, int to, const char *n
 
 char *mkdtemp(char *pattern)
 {
-	return strikes(CALL_FILE) ? NULL : REAL(mkdtemp, char *(*)(char *))(pattern);
+	return fault_strikes(CALL_FILE, "mkdtemp", 0) ? NULL : REAL(mkdtemp, char *(*)(char *))(pattern);
 }
 
 char *getcwd(char *buf, size_t len)
 {
-	return strikes(CALL_FILE) ? NULL : REAL(getcwd, char *(*)(char *, size_t))(buf, len);
+	bool fails = fault_strikes(CALL_FILE, "getcwd", 0);
+	return fails ? NULL : REAL(getcwd, char *(*)(char *, size_t))(buf, len);
 }
 
 int ioctl(int fd, unsigned long request, ...);
@@ -141,11 +136,11 @@ int ioctl(int fd, unsigned long request, ...)
 	void *arg = va_arg(args, void *);
 	va_end(args);
 	bool counts = request != KVM_RUN || plan == &own_plan;
-	if (counts && strikes(CALL_IOCTL))
+	if (counts && fault_strikes(CALL_IOCTL, "ioctl", request))
 		return -1;
 	int done = REAL(ioctl, int (*)(int, unsigned long, void *))(fd, request, arg);
 	bool msrs = request == KVM_GET_MSRS || request == KVM_SET_MSRS;
-	return msrs && done > 0 && strikes(CALL_MSRS) ? done - 1 : done;
+	return msrs && done > 0 && fault_strikes(CALL_MSRS, "ioctl", request) ? done - 1 : done;
 }
 
 int open(const char *path, int flags, ...)
@@ -154,7 +149,8 @@ int open(const char *path, int flags, ...)
 	va_start(args, flags);
 	int mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(args, int) : 0;
 	va_end(args);
-	return strikes(CALL_MAKE) ? -1 : REAL(open, int (*)(const char *, int, int))(path, flags, mode);
+	bool fails = fault_strikes(CALL_MAKE, "open", 0);
+	return fails ? -1 : REAL(open, int (*)(const char *, int, int))(path, flags, mode);
 }
 
 int openat(int dir, const char *path, int flags, ...)
@@ -163,43 +159,36 @@ int openat(int dir, const char *path, int flags, ...)
 	va_start(args, flags);
 	int mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(args, int) : 0;
 	va_end(args);
-	return strikes(CALL_FILE)
-		       ? -1
-		       : REAL(openat, int (*)(int, const char *, int, int))(dir, path, flags, mode);
-}
-
-/* Half of what was asked for, at least one byte, is what a signal or a slow file leaves. */
-static size_t shortened(size_t len)
-{
-	return plan->code == 0 && len > 1 ? len / 2 : len;
+	bool fails = fault_strikes(CALL_FILE, "openat", 0);
+	return fails ? -1 : REAL(openat, int (*)(int, const char *, int, int))(dir, path, flags, mode);
 }
 
 ssize_t read(int fd, void *buf, size_t len)
 {
-	if (strikes(CALL_TRANSFER)) {
+	if (fault_strikes(CALL_TRANSFER, "read", 0)) {
 		if (plan->code)
 			return -1;
-		len = shortened(len);
+		len = fault_shortened(len);
 	}
 	return REAL(read, ssize_t(*)(int, void *, size_t))(fd, buf, len);
 }
 
 ssize_t pread(int fd, void *buf, size_t len, off_t offset)
 {
-	if (strikes(CALL_TRANSFER)) {
+	if (fault_strikes(CALL_TRANSFER, "pread", 0)) {
 		if (plan->code)
 			return -1;
-		len = shortened(len);
+		len = fault_shortened(len);
 	}
 	return REAL(pread, ssize_t(*)(int, void *, size_t, off_t))(fd, buf, len, offset);
 }
 
 ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)
 {
-	if (plan != &own_plan && strikes(CALL_TRANSFER)) {
+	if (fault_strikes(CALL_STREAM, "pwrite", 0)) {
 		if (plan->code)
 			return -1;
-		len = shortened(len);
+		len = fault_shortened(len);
 	}
 	return REAL(pwrite, ssize_t(*)(int, const void *, size_t, off_t))(fd, buf, len, offset);
 }
@@ -210,7 +199,7 @@ ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)
 
 void *mmap(void *at, size_t len, int prot, int flags, int fd, off_t offset)
 {
-	if (strikes(CALL_MEMORY))
+	if (fault_strikes(CALL_MEMORY, "mmap", 0))
 		return MAP_FAILED;
 	return REAL(mmap, void *(*)(void *, size_t, int, int, int, off_t))(at, len, prot, flags, fd, offset);
 }
@@ -218,18 +207,24 @@ void *mmap(void *at, size_t len, int prot, int flags, int fd, off_t offset)
 extern void *__libc_calloc(size_t count, size_t size);
 void *calloc(size_t count, size_t size)
 {
-	return strikes(CALL_MEMORY) ? NULL : __libc_calloc(count, size);
+	return fault_strikes(CALL_MEMORY, "calloc", 0) ? NULL : __libc_calloc(count, size);
 }
 
 extern void *__libc_malloc(size_t size);
 void *malloc(size_t size)
 {
-	return strikes(CALL_MEMORY) ? NULL : __libc_malloc(size);
+	return fault_strikes(CALL_MEMORY, "malloc", 0) ? NULL : __libc_malloc(size);
+}
+
+extern void *__libc_realloc(void *old, size_t size);
+void *realloc(void *old, size_t size)
+{
+	return fault_strikes(CALL_MEMORY, "realloc", 0) ? NULL : __libc_realloc(old, size);
 }
 
 int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg)
 {
-	if (strikes(CALL_MEMORY))
+	if (fault_strikes(CALL_MEMORY, "pthread_create", 0))
 		return plan->code; /* it returns its error */
 	return REAL(pthread_create, int (*)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))(
 		thread, attr, start, arg);

@@ -7,11 +7,28 @@
 #include "host/vm.h"
 #include "memory/handover.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define RAM (4 * MIB)
+
+/* What becomes of the next pwrites, in place of libc's: so many bytes, or -errno; 0 ends them. */
+static const int *pwrite_fates = (const int[]){0};
+
+ssize_t pwrite(int fd, const void *data, size_t len, off_t offset)
+{
+	if (*pwrite_fates < 0) {
+		errno = -*pwrite_fates++;
+		return -1;
+	}
+	if (*pwrite_fates)
+		len = (size_t)*pwrite_fates++;
+	return syscall(SYS_pwrite64, fd, data, len, offset);
+}
 
 static struct guest_memory *new_memory(uint64_t size, bool shared)
 {
@@ -81,6 +98,39 @@ START_TEST(on_trial_the_givers_ram_stays_as_it_is)
 	guest_memory_destroy(taker);
 	ck_assert(*at(next, 77) == 0x22 && memcmp(at(next, 5000), "loaded", 6) == 0);
 	guest_memory_destroy(next);
+}
+END_TEST
+
+/* The giver has let go of the guest: what passes must not be its end. */
+START_TEST(a_shortage_that_passes_loses_nothing)
+{
+	struct guest_memory *giver = new_memory(RAM, true), *taker = new_memory(RAM, true);
+	struct err err = ERR_INIT;
+	memset(at(giver, 0), 0x11, RAM);
+	pass(giver, taker);
+	for (uint64_t gpa = 5; gpa < RAM; gpa += 4096)
+		ck_assert_int_eq(guest_memory_write(taker, gpa, "loaded", 6), 0);
+	pwrite_fates = (const int[]){-EINTR, 7, 4089, -ENOMEM, 2048, -EINTR, -EIO, 0};
+	ck_assert_msg(handover_keep(taker, &err) == 0, "%s", err.text);
+	ck_assert_int_eq(*pwrite_fates, 0);
+	for (uint64_t gpa = 5; gpa < RAM; gpa += 4096)
+		ck_assert(memcmp(at(giver, gpa), "loaded", 6) == 0 && *at(giver, gpa + 6) == 0x11);
+	guest_memory_destroy(giver);
+	guest_memory_destroy(taker);
+}
+END_TEST
+
+START_TEST(a_shortage_that_stays_is_named)
+{
+	struct guest_memory *giver = new_memory(RAM, true), *taker = new_memory(RAM, true);
+	struct err err = ERR_INIT;
+	pass(giver, taker);
+	ck_assert_int_eq(guest_memory_write(taker, 4096, "loaded", 6), 0);
+	pwrite_fates = (const int[]){-ENOMEM, -ENOMEM, -ENOMEM, 0};
+	ck_assert_int_eq(handover_keep(taker, &err), -ENOMEM);
+	ck_assert_str_eq(err.text, "RAM at 0x1000: Cannot allocate memory");
+	guest_memory_destroy(giver);
+	guest_memory_destroy(taker);
 }
 END_TEST
 
@@ -232,6 +282,7 @@ START_TEST(ram_keeps_its_size)
 }
 END_TEST
 
-TEST_MAIN("handover", on_trial_the_givers_ram_stays_as_it_is, a_trial_that_ends_leaves_no_trace,
+TEST_MAIN("handover", on_trial_the_givers_ram_stays_as_it_is, a_shortage_that_passes_loses_nothing,
+	  a_shortage_that_stays_is_named, a_trial_that_ends_leaves_no_trace,
 	  what_is_written_too_early_is_forgotten, who_has_left_touches_nothing, what_is_no_ram_is_refused,
 	  huge_pages_stay, ram_keeps_its_size)
