@@ -92,8 +92,8 @@ static int debug_start(struct debug *debug, const struct debug_config *config, s
 			return r;
 	}
 	if (config->has_console) {
-		int r = chardev_create(&config->console, services->loop, &services->keys, &debug->console,
-				       err);
+		int r = chardev_create(&config->console, services->loop, &services->keys, services->incoming,
+				       &debug->console, err);
 		if (r < 0)
 			return err_prepend(err, "debug.console");
 		const struct bus_range range = {LAYOUT_PORT_DEBUG_CONSOLE, 1, &debug_console_ops, debug,

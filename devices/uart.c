@@ -329,7 +329,8 @@ static int uart_create(const void *config, size_t index, const struct device_ser
 					.ops = &uart_bus_ops,
 					.owner = uart,
 					.name = names[index]};
-	int res = chardev_create(config, services->loop, &services->keys, &uart->chardev, err);
+	int res = chardev_create(config, services->loop, &services->keys, services->incoming, &uart->chardev,
+				 err);
 	if (res == 0)
 		res = bus_add(services->bus, BUS_PIO, &range, err);
 	if (res < 0) {

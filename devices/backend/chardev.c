@@ -12,13 +12,14 @@ static const char *const kind_names[] = {
 };
 
 int chardev_create(const struct chardev_config *config, struct loop *loop, const struct console_keys *keys,
-		   struct chardev **ret, struct err *err)
+		   bool goes_on, struct chardev **ret, struct err *err)
 {
 	struct chardev *chardev = calloc(1, sizeof(*chardev));
 	if (!chardev)
 		return err_sys(err, -ENOMEM, "%s", kind_names[config->kind]);
 	chardev->kind = kinds[config->kind];
 	chardev->loop = loop;
+	chardev->goes_on = goes_on;
 	chardev->in_fd = chardev->out_fd = -1;
 	if (keys)
 		chardev->keys = *keys;

@@ -19,10 +19,13 @@ static int open_stderr(struct chardev *chardev, const struct chardev_config *con
 	return 0;
 }
 
-/* Starts anew, as QEMU's file back end does. A FIFO works when its reader is there. */
+/* A machine that starts begins it anew, as QEMU's file back end does. One that is restored, or arrives, goes
+ * on with it: what the guest wrote before would be lost, and where the machine comes from another aerie on
+ * this host, that one still writes to it. A FIFO works when its reader is there. */
 static int open_file(struct chardev *chardev, const struct chardev_config *config, struct err *err)
 {
-	int fd = open(config->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0644);
+	int anew = chardev->goes_on ? O_APPEND : O_TRUNC;
+	int fd = open(config->path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | anew, 0644);
 	if (fd < 0)
 		return err_sys(err, -errno, "%s", config->path);
 	chardev_output_connect(chardev, fd);

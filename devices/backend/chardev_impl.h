@@ -62,7 +62,8 @@ struct chardev_unix {
 
 struct chardev {
 	const struct chardev_backend *kind;
-	bool opened; /* kind->open was called: kind->close has something to do */
+	bool opened;  /* kind->open was called: kind->close has something to do */
+	bool goes_on; /* there was output before us */
 	struct loop *loop;
 	struct console_keys keys;
 	char path[PATH_MAX]; /* for messages, and to unlink; "stdio" and the like for kinds without one */

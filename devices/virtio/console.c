@@ -369,7 +369,7 @@ static int create_ports(struct console *console, const struct device_services *s
 		(void)pthread_mutex_init(&port->lock, NULL);
 		console->port_count = i + 1;
 		int r = chardev_create(&console->config->ports[i], services->loop, &services->keys,
-				       &port->chardev, err);
+				       services->incoming, &port->chardev, err);
 		if (r < 0)
 			return err_prepend(err, "ports.%u", i);
 		if (chardev_peer(port->chardev))

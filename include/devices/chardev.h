@@ -36,10 +36,11 @@ struct console_keys {
 /*
  * Opens what `config` names. A terminal on stdin is put into raw mode for CHARDEV_STDIO and given back by
  * destroy (and by chardev_restore_terminal). `keys` may be NULL when the kind is not STDIO. Errors name the
- * path.
+ * path. `goes_on`: the machine has run before, here or elsewhere, and so has its output: a file is appended
+ * to, not begun anew.
  */
 int chardev_create(const struct chardev_config *config, struct loop *loop, const struct console_keys *keys,
-		   struct chardev **ret, struct err *err);
+		   bool goes_on, struct chardev **ret, struct err *err);
 /* Flushes for at most a second. The loop is not running; call it on the thread that ran it. NULL is fine. */
 void chardev_destroy(struct chardev *chardev);
 

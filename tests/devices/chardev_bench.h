@@ -23,7 +23,8 @@ struct bench {
 	char folder[64]; /* a fresh one for files */
 
 	/* The front end. */
-	size_t room; /* bytes it still takes */
+	bool goes_on; /* as a restored machine's */
+	size_t room;  /* bytes it still takes */
 	uint8_t *got;
 	size_t got_count;
 	unsigned writable_calls, breaks;
@@ -112,7 +113,7 @@ static inline int bench_try(struct bench *bench, enum chardev_kind kind, const c
 	const struct chardev_config config = {.kind = kind, .path = path};
 	bench->fake.err = ERR_INIT;
 	int res = chardev_create(&config, bench->fake.services.loop, &bench->fake.services.keys,
-				 &bench->chardev, &bench->fake.err);
+				 bench->goes_on, &bench->chardev, &bench->fake.err);
 	if (res == 0)
 		chardev_attach(bench->chardev, &bench_user, bench);
 	return res;

@@ -47,6 +47,25 @@ START_TEST(a_file_starts_anew_and_gets_all_bytes_in_order)
 }
 END_TEST
 
+START_TEST(a_file_of_a_restored_machine_goes_on)
+{
+	struct bench bench;
+	bench_init(&bench);
+	const char *path = bench_path(&bench, "out");
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	ck_assert_int_eq(write(fd, "before ", 7), 7);
+	bench.goes_on = true;
+	bench_create(&bench, CHARDEV_FILE, path);
+	bench_write(&bench, "after");
+	bench_run(&bench, 10);
+	lseek(fd, 0, SEEK_SET);
+	bench_expect(fd, "before after");
+	close(fd);
+	unlink(path);
+	bench_finish(&bench);
+}
+END_TEST
+
 START_TEST(a_file_that_cannot_be_opened_is_named)
 {
 	struct bench bench;
@@ -452,10 +471,11 @@ START_TEST(the_end_of_stdin_is_no_error_and_does_not_spin)
 END_TEST
 
 TEST_MAIN("chardev", null_takes_and_drops_everything, a_file_starts_anew_and_gets_all_bytes_in_order,
-	  a_file_that_cannot_be_opened_is_named, a_full_disk_is_told_once_and_the_guest_goes_on,
-	  a_full_disk_lets_a_waiting_guest_go_on, a_write_cut_short_is_continued, stderr_is_written_to,
-	  ten_thousand_bytes_cost_few_writes, the_first_byte_after_silence_is_written_at_once,
-	  a_slow_reader_holds_the_guest_back, a_non_blocking_stdout_is_no_error,
-	  a_reader_that_left_is_told_once, destroy_writes_what_is_left, destroy_waits_a_second_at_most,
-	  destroy_waits_no_longer_when_a_little_fits, input_comes_as_the_front_end_has_room,
-	  a_plain_file_as_stdin_is_read_to_its_end, the_end_of_stdin_is_no_error_and_does_not_spin)
+	  a_file_of_a_restored_machine_goes_on, a_file_that_cannot_be_opened_is_named,
+	  a_full_disk_is_told_once_and_the_guest_goes_on, a_full_disk_lets_a_waiting_guest_go_on,
+	  a_write_cut_short_is_continued, stderr_is_written_to, ten_thousand_bytes_cost_few_writes,
+	  the_first_byte_after_silence_is_written_at_once, a_slow_reader_holds_the_guest_back,
+	  a_non_blocking_stdout_is_no_error, a_reader_that_left_is_told_once, destroy_writes_what_is_left,
+	  destroy_waits_a_second_at_most, destroy_waits_no_longer_when_a_little_fits,
+	  input_comes_as_the_front_end_has_room, a_plain_file_as_stdin_is_read_to_its_end,
+	  the_end_of_stdin_is_no_error_and_does_not_spin)

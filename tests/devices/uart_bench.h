@@ -29,11 +29,12 @@ static struct chardev wire;
 static int refuse_create;
 
 int chardev_create(const struct chardev_config *config, struct loop *loop, const struct console_keys *keys,
-		   struct chardev **ret, struct err *err)
+		   bool goes_on, struct chardev **ret, struct err *err)
 {
 	(void)config;
 	(void)loop;
 	(void)keys;
+	(void)goes_on;
 	if (refuse_create)
 		return err_sys(err, refuse_create, "wire");
 	wire = (struct chardev){.takes = SIZE_MAX, .alive = true};

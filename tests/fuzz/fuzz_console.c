@@ -37,9 +37,9 @@ struct chardev {
 static struct chardev ports[PORTS];
 
 int chardev_create(const struct chardev_config *config, struct loop *loop, const struct console_keys *keys,
-		   struct chardev **ret, struct err *err)
+		   bool goes_on, struct chardev **ret, struct err *err)
 {
-	(void)loop, (void)keys, (void)err;
+	(void)loop, (void)keys, (void)goes_on, (void)err;
 	struct chardev *port = &ports[config->path[0] - '0'];
 	*port = (struct chardev){.lock = PTHREAD_MUTEX_INITIALIZER};
 	*ret = port;
