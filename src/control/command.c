@@ -26,6 +26,14 @@ const struct command *command_find(const struct command *const *tables, const ch
 	return NULL;
 }
 
+static bool is_one_of(const struct command *command, const char *const *names, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(command->info.name, names[i]) == 0)
+			return true;
+	return false;
+}
+
 bool command_is_quick(const struct command *command)
 {
 	static const char *const names[] = {"query-version",
@@ -42,10 +50,14 @@ bool command_is_quick(const struct command *command)
 					    "migrate_cancel",
 					    "system_reset",
 					    "quit"};
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (strcmp(command->info.name, names[i]) == 0)
-			return true;
-	return false;
+	return is_one_of(command, names, sizeof(names) / sizeof(names[0]));
+}
+
+bool command_changes_guest(const struct command *command)
+{
+	static const char *const names[] = {"system_reset", "system_powerdown", "balloon", "block_resize",
+					    "set_link"};
+	return is_one_of(command, names, sizeof(names) / sizeof(names[0]));
 }
 
 const char *command_nearest(const struct command *const *tables, const char *name)

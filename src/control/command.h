@@ -71,6 +71,9 @@ extern const struct command commands_migrate[];
 /* Neither waits for the guest or a device nor looks at RAM: goes while pages of it are missing, too. */
 bool command_is_quick(const struct command *command);
 
+/* Is for the guest, and would be lost in a machine that has another's place, or has left its own. */
+bool command_changes_guest(const struct command *command);
+
 /* All of them; ends with NULL. */
 extern const struct command *const command_tables[];
 

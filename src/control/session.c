@@ -107,6 +107,19 @@ static int check_memory(const struct control *control, const struct command *com
 		       command->info.name);
 }
 
+/* What the source is told after its state has been taken, and the destination before it has come, no guest
+ * sees. */
+static int check_here(const struct control *control, const struct command *command, struct err *err)
+{
+	enum machine_status status = control ? machine_status(control->machine) : MACHINE_RUNNING;
+	bool here = status != MACHINE_INMIGRATE && status != MACHINE_FINISH_MIGRATE &&
+		    status != MACHINE_POSTMIGRATE;
+	if (here || !command_changes_guest(command))
+		return 0;
+	return err_set(err, -EBUSY, "%s: not while the machine is in status \"%s\"", command->info.name,
+		       machine_status_name(status));
+}
+
 static void run(struct session *session, const struct command *command, const cJSON *arguments, cJSON *id)
 {
 	struct request *request = calloc(1, sizeof(*request));
@@ -124,6 +137,8 @@ static void run(struct session *session, const struct command *command, const cJ
 	int r = command_values(&command->info, arguments, values, &err);
 	if (r == 0)
 		r = check_memory(session->control, command, &err);
+	if (r == 0)
+		r = check_here(session->control, command, &err);
 	if (r == 0)
 		r = command->run(request, values, &result, &err);
 	if (r < 0)
