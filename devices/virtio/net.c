@@ -28,6 +28,7 @@ static_assert(offsetof(struct net_space, mtu) == 10 && offsetof(struct net_space
 struct net_regs {
 	struct virtio_regs virtio;
 	struct net_guest guest;
+	bool cable;
 };
 
 #define GUEST(m) STATE_FIELD(struct net_regs, guest.m)
@@ -55,6 +56,7 @@ static const struct state_field net_fields[] = {
 	GUEST(rss.unclassified),
 	STATE_ARRAY(struct net_regs, guest.rss.table),
 	STATE_ARRAY(struct net_regs, guest.rss.key),
+	STATE_FIELD_OPTIONAL(struct net_regs, cable),
 };
 
 static const struct state_table net_state = STATE_TABLE("net", struct net_regs, net_fields);
@@ -284,6 +286,7 @@ static void net_save(struct device *device, void *state)
 	virtio_pause(net->base.virtio);
 	virtio_save(net->base.virtio, &regs->virtio);
 	virtio_config_load(net->base.virtio, &regs->guest, &net->guest, sizeof(regs->guest));
+	regs->cable = net->cable;
 	virtio_resume(net->base.virtio);
 }
 
@@ -324,6 +327,8 @@ static int net_restore(struct device *device, const void *state, struct err *err
 	r = virtio_restore(net->base.virtio, &regs->virtio, err);
 	if (r < 0)
 		put_guest(net, &before);
+	else
+		net->cable = regs->cable;
 	virtio_resume(net->base.virtio);
 	return r;
 }

@@ -305,6 +305,25 @@ START_TEST(a_restored_device_goes_on_where_the_saved_one_was)
 }
 END_TEST
 
+/* It was the operator who pulled it, and nobody has put it in again. */
+START_TEST(a_cable_that_was_pulled_stays_out)
+{
+	struct err err = ERR_INIT;
+	rig_init(&rig);
+	start(control);
+	net_set_link(rig.b.device, false);
+	_cleanup_free_ void *regs = save(&rig.b);
+	net_set_link(rig.b.device, true); /* as in a new process */
+	ck_assert_int_eq(net_class.restore(rig.b.device, regs, &err), 0);
+	for (unsigned n = 0; n < 1000 && nic_status(&rig.b) != 0; n++)
+		rig_sleep_ms(1);
+	ck_assert_uint_eq(nic_status(&rig.b), 0);
+	net_set_link(rig.b.device, true);
+	ck_assert(comes(own));
+	rig_finish(&rig);
+}
+END_TEST
+
 /* Pauses while frames fly: buffers that wait for frames go back, and no frame is torn. */
 START_TEST(a_pause_gives_back_what_is_not_used)
 {
@@ -381,5 +400,5 @@ TEST_MAIN("net_control", the_guest_filters_what_it_receives, the_address_table_i
 	  commands_that_are_not_right_are_refused, a_command_without_room_for_its_answer_needs_a_reset,
 	  the_address_can_be_changed_until_a_reset, the_address_is_given_or_derived,
 	  the_link_follows_the_cable_and_the_operator, the_guest_is_asked_to_announce_itself,
-	  a_restored_device_goes_on_where_the_saved_one_was, a_pause_gives_back_what_is_not_used,
-	  state_that_cannot_be_is_refused, rates_are_kept)
+	  a_restored_device_goes_on_where_the_saved_one_was, a_cable_that_was_pulled_stays_out,
+	  a_pause_gives_back_what_is_not_used, state_that_cannot_be_is_refused, rates_are_kept)
