@@ -13,7 +13,8 @@
  * A back end that goes away is waited for. The guest's requests stay in its rings; with in-flight tracking
  * the new one knows which were taken and not done. Without, they are known only when none was in flight;
  * otherwise a disk or a file system needs a reset, since a request done twice may write to memory that is
- * somebody else's by now. A network card goes on, as lost packets are nothing new to it.
+ * somebody else's by now; so it does when it is paused (saved) before the new one is there. A network card
+ *goes on, as lost packets are nothing new to it.
  */
 #ifndef AERIE_DEVICES_VIRTIO_VHOST_USER_H
 #define AERIE_DEVICES_VIRTIO_VHOST_USER_H
@@ -64,6 +65,7 @@ struct vhost_user_device {
 	bool up;	  /* connected, and both know what the other can */
 	bool active, stopping;
 	bool starting, started, ending; /* the queues are being handed over, are, are being taken back */
+	bool owed;			/* a back end went away with requests, perhaps */
 	bool broken;			/* requests may be lost: nothing before a reset */
 	uint64_t features;		/* negotiated */
 	struct vhost_user_queue queues[VIRTIO_QUEUES_MAX];

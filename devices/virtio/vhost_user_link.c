@@ -145,9 +145,21 @@ static void asked(void *owner, uint32_t request)
 
 /* ---- one row after the other ---- */
 
-/* Nothing of the back end touches the guest's memory any more, as far as it can be told. */
+static void lose(struct vhost_user_device *vu, const char *why)
+{
+	vu->broken = true;
+	virtio_needs_reset(vu->base.virtio, why);
+}
+
+/*
+ * Nothing of the back end touches the guest's memory any more, as far as it can be told. In-flight tracking
+ * does not outlast a pause: what follows may be another process.
+ */
 static void stopped(struct vhost_user_device *vu)
 {
+	if (vu->owed && !virtio_resetting(vu->base.virtio))
+		lose(vu, "paused while its back end was away with requests");
+	vu->owed = false;
 	vhost_user_keep_positions(vu);
 	vhost_user_drop_inflight(vu);
 	vu->active = vu->stopping = vu->starting = vu->started = vu->ending = false;
@@ -194,6 +206,7 @@ static void idle(void *owner)
 	if (vu->starting) {
 		vu->starting = false;
 		vu->started = true;
+		vu->owed = false; /* by what it tracks */
 		vu->wait_ns = 0;
 		vhost_user_wake(vu);
 	}
@@ -217,13 +230,12 @@ static void failed(void *owner, const char *why)
 		had_queues |= vu->queues[i].running;
 		vu->queues[i].running = false;
 	}
-	if (vu->stopping) {
+	if (vu->active && had_queues && !vu->kind->forgets && vhost_user_in_flight(vu))
+		vu->owed = true;
+	if (vu->stopping)
 		stopped(vu);
-	} else if (vu->active && had_queues && vu->inflight_fd < 0 && !vu->kind->forgets &&
-		   vhost_user_in_flight(vu)) {
-		vu->broken = true;
-		virtio_needs_reset(vu->base.virtio, "its back end went away with requests it does not track");
-	}
+	else if (vu->owed && vu->inflight_fd < 0 && !vu->broken)
+		lose(vu, "its back end went away with requests it does not track");
 	again_later(vu);
 }
 
