@@ -426,6 +426,7 @@ const struct device_class disk_class = {
 	.restore = blk_restore,
 	.quiesce = virtio_device_quiesce,
 	.resume = virtio_device_resume,
+	.flush = blk_flush,
 	.release = blk_release,
 	.acquire = blk_acquire,
 };

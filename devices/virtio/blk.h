@@ -143,6 +143,7 @@ void blk_ended(struct blk *blk);
 void blk_fill_space(struct blk *blk);
 
 /* blk_handover.c: of the class. */
+int blk_flush(struct device *device, struct err *err);
 int blk_release(struct device *device, struct err *err);
 int blk_acquire(struct device *device, struct err *err);
 

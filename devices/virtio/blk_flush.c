@@ -1,8 +1,6 @@
 /* A snapshot is worth nothing beside an image whose format still keeps a part of it in our memory. */
-#include "../devices.h"
 #include "base/cleanup.h"
 #include "blk.h"
-#include "devices/disk.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -34,10 +32,8 @@ static int submit(void *arg)
 	return 0;
 }
 
-int disk_flush(struct device *device, struct err *err)
+int blk_flush(struct device *device, struct err *err)
 {
-	if (device->class != &disk_class)
-		return 0;
 	struct flush flush = {.blk = container_of(device, struct blk, base.device)};
 	if (flush.blk->block->read_only)
 		return 0;

@@ -48,7 +48,7 @@ static int put_absent(void *arg)
 int blk_release(struct device *device, struct err *err)
 {
 	struct swap swap = {container_of(device, struct blk, base.device), err};
-	int r = block_is_absent(swap.blk->block) ? 0 : disk_flush(device, err);
+	int r = block_is_absent(swap.blk->block) ? 0 : blk_flush(device, err);
 	return r < 0 ? r : iothread_call(swap.blk->iothread, put_absent, &swap);
 }
 

@@ -274,6 +274,14 @@ static int pmem_create(const void *config, size_t index, const struct device_ser
 	return 0;
 }
 
+/* Stores that have come no farther than the host's cache; at rest nobody stores. */
+static int pmem_flush(struct device *device, struct err *err)
+{
+	const struct pmem *pmem = container_of(device, struct pmem, base.device);
+	int r = pmem->config->read_only || fsync(pmem->fd) == 0 ? 0 : -errno;
+	return r < 0 ? err_sys(err, r, "%s: flushing %s", pmem->name, pmem->config->path) : 0;
+}
+
 static const void *pmem_config_at(const struct machine_config *machine, size_t index)
 {
 	return virtio_device_config(machine, DEVICE_PMEM, index);
@@ -290,4 +298,5 @@ const struct device_class pmem_class = {
 	.restore = virtio_device_restore,
 	.quiesce = virtio_device_quiesce,
 	.resume = virtio_device_resume,
+	.flush = pmem_flush,
 };

@@ -14,7 +14,7 @@
  * the new one knows which were taken and not done. Without, they are known only when none was in flight;
  * otherwise a disk or a file system needs a reset, since a request done twice may write to memory that is
  * somebody else's by now; so it does when it is paused (saved) before the new one is there. A network card
- *goes on, as lost packets are nothing new to it.
+ * goes on, as lost packets are nothing new to it.
  */
 #ifndef AERIE_DEVICES_VIRTIO_VHOST_USER_H
 #define AERIE_DEVICES_VIRTIO_VHOST_USER_H

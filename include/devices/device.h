@@ -87,6 +87,11 @@ struct device_class {
 	void (*quiesce)(struct device *device);
 	void (*resume)(struct device *device);
 	/*
+	 * What the guest has stored is on the host's storage, the part of it that lay in our memory, too.
+	 * Waits for that; not on an I/O thread. NULL: nothing is stored here.
+	 */
+	int (*flush)(struct device *device, struct err *err);
+	/*
 	 * What can be only one machine's changes hands: release writes it out and lets it go, acquire opens
 	 * it (-EBUSY: the other machine still has it). At rest; -errno changes nothing. NULL both: there is
 	 * nothing of the kind.

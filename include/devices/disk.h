@@ -20,10 +20,4 @@ int disk_look(struct device *device, uint64_t *ret_bytes, struct err *err);
 /* Is it a disk? */
 bool device_is_disk(const struct device *device);
 
-/*
- * All that was written to the disk is in its image and on the host's storage: what the image's format keeps
- * in our memory, too. Waits for it; not on an I/O thread. Any other device than a disk: nothing.
- */
-int disk_flush(struct device *device, struct err *err);
-
 #endif

@@ -7,7 +7,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 
 enum { SIZE = 4 << 20 };
 
@@ -73,6 +76,32 @@ static int64_t request(uint32_t type, uint32_t out_bytes, uint32_t in_bytes)
 	ck_assert_int_ge(driver_request(&rig.driver, 0, buffers, in_bytes ? 2 : 1), 0);
 	return at[16];
 }
+
+/* A snapshot knows a file that was written since by its time, which a store into a dirty page does not
+ * change.
+ */
+START_TEST(after_a_flush_a_store_changes_the_files_time)
+{
+	struct err err = ERR_INIT;
+	struct stat before, after;
+	struct statfs fs;
+	if (statfs("/var/tmp", &fs) < 0 || fs.f_type == TMPFS_MAGIC)
+		return; /* no times for stores, nor a storage */
+	folder = "/var/tmp";
+	rig_init(false);
+	uint8_t *memory = world_at(&rig.world, driver_config_get(&rig.driver, 0, 8), SIZE);
+	memory[0] = 1;
+	ck_assert_ptr_nonnull(pmem_class.flush);
+	ck_assert_msg(pmem_class.flush(rig.device, &err) == 0, "%s", err.text);
+	ck_assert_int_eq(stat(rig.path, &before), 0);
+	(void)usleep(50000);
+	memory[0] = 2;
+	ck_assert_int_eq(stat(rig.path, &after), 0);
+	ck_assert(memcmp(&before.st_mtim, &after.st_mtim, sizeof(after.st_mtim)) != 0);
+	rig_finish();
+	folder = "/dev/shm";
+}
+END_TEST
 
 START_TEST(what_the_guest_stores_is_in_the_file)
 {
@@ -185,6 +214,6 @@ START_TEST(files_that_do_not_fit_are_refused)
 }
 END_TEST
 
-TEST_MAIN("pmem", what_the_guest_stores_is_in_the_file, read_only_keeps_the_file,
-	  malformed_requests_fail_and_no_more, many_flushes_and_a_reset_among_them,
+TEST_MAIN("pmem", after_a_flush_a_store_changes_the_files_time, what_the_guest_stores_is_in_the_file,
+	  read_only_keeps_the_file, malformed_requests_fail_and_no_more, many_flushes_and_a_reset_among_them,
 	  many_flushes_and_a_reset_of_the_queue_among_them, files_that_do_not_fit_are_refused)

@@ -146,14 +146,16 @@ static inline void rig_save(struct rig *rig, const char *name)
 	ck_assert_msg(rig_try_save(rig, name, NULL, NULL, &rig->err) == 0, "%s", rig->err.text);
 }
 
-/* The next life, from the snapshot; its console is a file of its own. */
+/* The next life, from the snapshot; its console is a file of its own, which an earlier one may have left. */
 static inline int rig_try_restore(struct rig *rig, const char *name, bool lazy, struct err *err)
 {
 	char path[RIG_PATH_BYTES], set[RIG_PATH_BYTES + 64];
+	char console[RIG_PATH_BYTES];
 	const char *sets[] = {set};
 	struct snapshot *snapshot;
-	(void)snprintf(set, sizeof(set), "debug.console={\"file\": \"%s/console%u\"}", rig->folder,
-		       rig->life + 1);
+	(void)snprintf(console, sizeof(console), "%s/console%u", rig->folder, rig->life + 1);
+	(void)snprintf(set, sizeof(set), "debug.console={\"file\": \"%s\"}", console);
+	(void)unlink(console);
 	int r = snapshot_open(rig_path(rig, name, path), &snapshot, err);
 	if (r < 0)
 		return r;
