@@ -231,7 +231,7 @@ START_TEST(in_the_background_the_terminal_is_left_alone)
 	if (child == 0)
 		_exit(background_child(slave));
 	pid_t done = 0;
-	for (int i = 0; i < 200 && done == 0; i++) { /* lines, since it is not raw yet */
+	for (int i = 0; i < 2000 && done == 0; i++) { /* lines, since it is not raw yet */
 		ck_assert_int_ge(write(master, "x\n", 2), -1);
 		usleep(10000);
 		done = waitpid(child, &status, WNOHANG | WUNTRACED);

@@ -103,7 +103,7 @@ START_TEST(without_tracking_an_idle_disk_survives_and_a_busy_one_needs_a_reset)
 	rig_init(PROTOCOL_CONFIG | PROTOCOL_ACK);
 	check_disk(0, 3);
 	peer_stop(&rig.peer);
-	(void)usleep(20000); /* seen */
+	rig_wait_lost(1);
 	submit(0, 9, false, 0);
 	peer_start(&rig.peer);
 	ck_assert_uint_eq(collect(0), 9);

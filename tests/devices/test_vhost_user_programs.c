@@ -92,7 +92,7 @@ START_TEST(a_disk_of_qemu_storage_daemon)
 			(void)collect(0);
 	}
 	end(pid, SIGKILL);
-	(void)usleep(20000);
+	rig_wait_lost(1);
 	submit(1, 5, false, 8);
 	pid = run_storage_daemon();
 	ck_assert_uint_eq(collect(1), 5);

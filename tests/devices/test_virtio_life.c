@@ -19,6 +19,8 @@ START_TEST(a_reset_waits_for_what_is_in_flight)
 		while (rig.echo.held_seen < 10)
 			usleep(100);
 		set(DRIVER_STATUS, 1, 0);
+		while (rig.echo.stops == 0)
+			usleep(100);
 		usleep(5000);
 		ck_assert_uint_eq(rig.echo.stops, 1);
 		ck_assert_uint_ne(driver_status(&rig.driver), 0);

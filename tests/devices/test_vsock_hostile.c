@@ -180,7 +180,8 @@ START_TEST(refusals_without_buffers_stop_the_guest_and_nobody_else)
 	memcpy(world_at(&rig.world, rig.tx_gpa, HDR_BYTES), &hdr, HDR_BYTES);
 	unsigned sent = 0, refused = 0;
 	struct ring_used used;
-	for (unsigned idle = 0; sent < SENT && idle < 200;) {
+	/* On a busy host it takes them when it can. */
+	for (unsigned idle = 0; sent < SENT && (idle < 200 || sent < 256);) {
 		if (driver_submit(&rig.driver, TX, &(struct ring_buffer){rig.tx_gpa, HDR_BYTES, false}, 1) >=
 		    0) {
 			sent++;

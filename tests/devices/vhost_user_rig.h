@@ -69,6 +69,13 @@ static inline void rig_init(uint64_t protocol)
 	rig_drive();
 }
 
+/* The device has seen `count` times that its back end went away. */
+static inline void rig_wait_lost(unsigned count)
+{
+	while (atomic_load(&rig.device->counts.backend_lost.total) < count)
+		(void)usleep(1000);
+}
+
 static inline void rig_end_world(void)
 {
 	peer_stop(&rig.peer);

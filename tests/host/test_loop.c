@@ -195,14 +195,18 @@ START_TEST(release_keeps_what_others_completed)
 {
 	struct loop *loop = new_loop();
 	struct probe held = probe_on(loop, 0), other = probe_on(loop, 0);
+	int fds[2];
+	new_pipe(fds);
 	loop_delay(loop, &held.op, 3600ULL * 1000000000ULL);
-	loop_delay(loop, &other.op, 100000000);
+	loop_poll_once(loop, &other.op, fds[0], POLLIN);
 	run_ms(loop, 1);
-	usleep(110000); /* the other's result lies in the ring */
+	ck_assert_int_eq(write(fds[1], "x", 1), 1); /* the other's result lies in the ring */
 	ck_assert_int_eq(loop_release(loop, &held.op), -ECANCELED);
 	ck_assert_uint_eq(other.calls, 0);
 	run_ms(loop, 1);
 	ck_assert_uint_eq(other.calls, 1);
+	ck_assert_int_eq(other.res, POLLIN);
+	close_pipe(fds);
 	loop_destroy(loop);
 }
 END_TEST

@@ -25,9 +25,9 @@ static inline void start_late(struct move *move, struct world *world, const stru
 	atomic_store(&world->dest.pace_us, 20);
 	move_begin(move, world, uri, &slow);
 	move_wait_first_pages(move);
-	source_adjust(&move->source, params);
 	int r = source_start_postcopy(&move->source, &err);
 	ck_assert_msg(r == 0, "%s", err.text);
+	source_adjust(&move->source, params); /* not before: with some parameters it would soon be done */
 }
 
 static inline enum protocol_state source_state(struct move *move)
