@@ -52,5 +52,8 @@ int demand_next(struct demand *demand, uint64_t *pages, size_t most);
  * like: it is still missing.
  */
 int demand_put(struct demand *demand, uint64_t page, const void *content);
+/* Whoever stands before the page, which is still missing, looks again: demand_next tells of it once more. Any
+ * thread. */
+void demand_wake(struct demand *demand, uint64_t page);
 
 #endif

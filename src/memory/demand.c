@@ -3,12 +3,14 @@
 #include "memory/demand.h"
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -44,13 +46,22 @@ int demand_open(struct err *err)
 		"= 1, CAP_SYS_PTRACE, or access to /dev/userfaultfd)");
 }
 
+static int uffd_call(int fd, unsigned long request, void *arg)
+{
+	int r;
+	do
+		r = ioctl(fd, request, arg);
+	while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : 0;
+}
+
 /* The API has to be agreed upon before anything else, once. */
 static int agree(int fd, bool shared, struct err *err)
 {
 	struct uffdio_api api = {.api = UFFD_API, .features = shared ? UFFD_FEATURE_MISSING_SHMEM : 0};
-	if (ioctl(fd, UFFDIO_API, &api) < 0)
-		return err_sys(err, -errno, "post-copy needs userfaultfd%s",
-			       shared ? " for shared memory" : "");
+	int r = uffd_call(fd, UFFDIO_API, &api);
+	if (r < 0)
+		return err_sys(err, r, "post-copy needs userfaultfd%s", shared ? " for shared memory" : "");
 	return 0;
 }
 
@@ -63,8 +74,9 @@ static int set_registered(struct demand *demand, struct err *err)
 {
 	const uint64_t needed = UINT64_C(1) << _UFFDIO_COPY | UINT64_C(1) << _UFFDIO_WAKE;
 	struct uffdio_register wish = {.range = all_of(demand), .mode = UFFDIO_REGISTER_MODE_MISSING};
-	if (ioctl(demand->fd, UFFDIO_REGISTER, &wish) < 0)
-		return err_sys(err, -errno, "post-copy: userfaultfd for %llu MiB of RAM",
+	int r = uffd_call(demand->fd, UFFDIO_REGISTER, &wish);
+	if (r < 0)
+		return err_sys(err, r, "post-copy: userfaultfd for %llu MiB of RAM",
 			       (unsigned long long)(demand->memory->size >> 20));
 	atomic_store(&demand->registered, true);
 	demand->maps_zeros = wish.ioctls & UINT64_C(1) << _UFFDIO_ZEROPAGE;
@@ -144,15 +156,22 @@ int demand_start(struct demand *demand, const uint64_t *missing, struct err *err
 
 /*
  * Unregistering wakes all who stand, before it takes the registration away: one that touches its page again
- * in between, which locks only that mapping, would stand for ever. So they are woken once more.
+ * in between, which locks only that mapping, would stand for ever. So they are woken once more. As long as
+ * the kernel keeps the registration, whoever touches a hole stands for ever, too.
  */
+enum { STOP_TRIES = 5 };
+
 void demand_stop(struct demand *demand)
 {
 	struct uffdio_range all = all_of(demand);
 	if (!atomic_exchange(&demand->registered, false))
 		return;
-	(void)ioctl(demand->fd, UFFDIO_UNREGISTER, &all);
-	(void)ioctl(demand->fd, UFFDIO_WAKE, &all);
+	int r = -EAGAIN;
+	for (int i = 0; i < STOP_TRIES && r < 0; i++)
+		r = uffd_call(demand->fd, UFFDIO_UNREGISTER, &all);
+	if (r < 0)
+		log_error("post-copy: userfaultfd: the memory cannot be let go: %s", strerror(-r));
+	(void)uffd_call(demand->fd, UFFDIO_WAKE, &all);
 }
 
 int demand_fd(const struct demand *demand)
@@ -181,10 +200,10 @@ static int fill(struct demand *demand, struct uffdio_range at, const void *conte
 	struct uffdio_copy copy = {.dst = at.start, .src = (uintptr_t)content, .len = at.len};
 	struct uffdio_zeropage zeros = {.range = at};
 	if (!content && demand->maps_zeros)
-		return ioctl(demand->fd, UFFDIO_ZEROPAGE, &zeros) < 0 ? -errno : 0;
+		return uffd_call(demand->fd, UFFDIO_ZEROPAGE, &zeros);
 	if (!content)
 		copy.src = (uintptr_t)zero_page;
-	return ioctl(demand->fd, UFFDIO_COPY, &copy) < 0 ? -errno : 0;
+	return uffd_call(demand->fd, UFFDIO_COPY, &copy);
 }
 
 /* -EAGAIN: the address space changed meanwhile (a fork, another mapping), and nothing was done. */
@@ -195,8 +214,15 @@ int demand_put(struct demand *demand, uint64_t page, const void *content)
 	int r;
 	do
 		r = fill(demand, at, content);
-	while (r == -EAGAIN || r == -EINTR);
+	while (r == -EAGAIN);
 	if (r == -EEXIST)
-		r = ioctl(demand->fd, UFFDIO_WAKE, &at) < 0 ? -errno : 0;
+		r = uffd_call(demand->fd, UFFDIO_WAKE, &at);
 	return r;
+}
+
+void demand_wake(struct demand *demand, uint64_t page)
+{
+	struct uffdio_range at = {(uintptr_t)demand->memory->host + page * DIRTY_PAGE_BYTES,
+				  DIRTY_PAGE_BYTES};
+	(void)uffd_call(demand->fd, UFFDIO_WAKE, &at);
 }

@@ -197,10 +197,12 @@ static void take_faults(struct dest *dest)
 	int n = demand_next(late->demand, pages, DEMAND_PAGES_MAX);
 	for (int i = 0; i < n; i++) {
 		bool is_new;
-		if (!ask(late, pages[i], &is_new))
-			(void)demand_put(late->demand, pages[i], NULL);
-		else if (is_new)
+		if (!ask(late, pages[i], &is_new)) {
+			if (demand_put(late->demand, pages[i], NULL) < 0)
+				demand_wake(late->demand, pages[i]); /* who stands there asks again */
+		} else if (is_new) {
 			pages[count++] = pages[i];
+		}
 	}
 	if (count)
 		request(dest, pages, count);
@@ -354,15 +356,24 @@ static void undo(struct dest *dest)
 	(void)dest->guest->ops->partial(dest->guest, false, &ignored);
 }
 
+void dest_late_settle(struct dest *dest)
+{
+	struct err ignored = ERR_INIT;
+	dest_late_unlisten(dest->late);
+	demand_stop(dest->late->demand);
+	stop_faults(dest->late);
+	(void)dest->guest->ops->partial(dest->guest, false, &ignored);
+}
+
 /* All is here. Whether the source hears of it is its own affair. */
 static void finish(struct dest *dest)
 {
 	struct err ignored = ERR_INIT;
-	if (dest->state == DST_COMPLETE && send_message(dest, WIRE_COMPLETED, &ignored) < 0)
+	dest_late_settle(dest);
+	if (dest->state == DST_COMPLETE && send_message(dest, WIRE_COMPLETED, &ignored) < 0) {
 		(void)dest_step(dest, PROTOCOL_LOST, 0, &ignored);
-	demand_stop(dest->late->demand);
-	stop_faults(dest->late);
-	(void)dest->guest->ops->partial(dest->guest, false, &ignored);
+		channel_break(&dest->link.channel); /* it need not wait for that */
+	}
 }
 
 int dest_late_run(struct dest *dest, size_t bytes, bool running, struct err *err)
@@ -377,7 +388,8 @@ int dest_late_run(struct dest *dest, size_t bytes, bool running, struct err *err
 	r = dest->guest->ops->run(dest->guest, running, err);
 	if (r < 0)
 		return r; /* the machine ends, and with it the process */
-	(void)send_message(dest, WIRE_RUNNING, &unheard);
+	if (send_message(dest, WIRE_RUNNING, &unheard) < 0)
+		channel_break(&dest->link.channel); /* the source comes again, and hears it then */
 	dest_tell(dest);
 	join_receiver(late);
 	*err = late->err;

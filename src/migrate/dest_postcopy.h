@@ -27,6 +27,7 @@ struct dest_late {
 	char *listener_text;
 	bool listens;
 	unsigned listener_number; /* how many there were */
+	bool whole;		  /* nobody is waited for any more */
 
 	/* One message at a time, and only in a state that allows it; never waited for under lock. */
 	pthread_mutex_t send;
@@ -61,5 +62,11 @@ uint64_t dest_late_count(struct dest_late *late);	   /* pages that are missing *
 int dest_late_receive(struct dest *dest, struct err *err); /* until COMPLETE */
 /* From RUNNING on; `err`: why the first connection ended, if it did before COMPLETE. -ECANCELED. */
 int dest_late_follow(struct dest *dest, struct err *err);
+void dest_late_unlisten(struct dest_late *late); /* nobody is waited for any more */
+/*
+ * RAM is whole, and the machine as any other: before the state says so, for who sees that will rely on it. It
+ * does not matter how often.
+ */
+void dest_late_settle(struct dest *dest);
 
 #endif

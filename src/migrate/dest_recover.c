@@ -30,6 +30,11 @@ int dest_recover(struct dest *dest, char *text, struct err *err)
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&late->lock);
+	if (late->whole) {
+		pthread_mutex_unlock(&late->lock);
+		listener_close(&listener);
+		return err_set(err, -EBUSY, "there is nothing to recover: all of the memory has come");
+	}
 	listener_close(&late->listener); /* one before, that nobody came to */
 	free(late->listener_text);
 	late->listener = listener;
@@ -39,6 +44,21 @@ int dest_recover(struct dest *dest, char *text, struct err *err)
 	canceller_fire(&late->wake);
 	pthread_mutex_unlock(&late->lock);
 	return 0;
+}
+
+static void unlisten_locked(struct dest_late *late)
+{
+	listener_close(&late->listener);
+	free(take_ptr(late->listener_text));
+	late->listens = false;
+}
+
+void dest_late_unlisten(struct dest_late *late)
+{
+	pthread_mutex_lock(&late->lock);
+	late->whole = true;
+	unlisten_locked(late);
+	pthread_mutex_unlock(&late->lock);
 }
 
 /* Both steps at once: nobody is to see it wait for a connection that it does not need. */
@@ -57,6 +77,8 @@ static void pause_here(struct dest *dest, const struct err *err)
 {
 	struct dest_late *late = dest->late;
 	channel_break(&dest->link.channel); /* so that nobody waits in a send */
+	if (dest_late_count(late) == 0)
+		dest_late_settle(dest);
 	pthread_mutex_lock(&late->send);
 	link_close(&dest->link);
 	lose(dest, dest_late_count(late) == 0);
@@ -136,11 +158,8 @@ static int go_on(struct dest *dest, struct err *err)
 static void stop_listening(struct dest_late *late, unsigned number)
 {
 	pthread_mutex_lock(&late->lock);
-	if (late->listener_number == number) {
-		listener_close(&late->listener);
-		free(take_ptr(late->listener_text));
-		late->listens = false;
-	}
+	if (late->listener_number == number)
+		unlisten_locked(late);
 	pthread_mutex_unlock(&late->lock);
 }
 

@@ -121,6 +121,29 @@ START_TEST(pages_come_when_they_are_touched)
 }
 END_TEST
 
+/* Its page could not be put there, for once. */
+START_TEST(who_is_woken_without_a_page_asks_again)
+{
+	struct rig rig;
+	struct toucher toucher;
+	rig_init(&rig, false);
+	ck_assert_int_eq(demand_start(rig.demand, rig.missing, &rig.err), 0);
+	struct pollfd at = {.fd = demand_fd(rig.demand), .events = POLLIN};
+	toucher_start(&toucher, &rig, 9);
+	for (int i = 0; i < 3; i++) {
+		uint64_t page = 0;
+		ck_assert_int_eq(poll(&at, 1, 10000), 1);
+		ck_assert_int_eq(demand_next(rig.demand, &page, 1), 1);
+		ck_assert_uint_eq(page, 9);
+		if (i < 2)
+			demand_wake(rig.demand, page);
+	}
+	ck_assert_int_eq(demand_put(rig.demand, 9, NULL), 0);
+	ck_assert_uint_eq(toucher_end(&toucher), 0);
+	rig_finish(&rig);
+}
+END_TEST
+
 /* The kernel wakes them before it forgets the registration: who is quick stands before the same page again.
  */
 START_TEST(nobody_stands_for_ever_when_it_stops)
@@ -170,5 +193,5 @@ START_TEST(some_memory_cannot)
 }
 END_TEST
 
-TEST_MAIN("demand", pages_come_when_they_are_touched, nobody_stands_for_ever_when_it_stops,
-	  some_memory_cannot)
+TEST_MAIN("demand", pages_come_when_they_are_touched, who_is_woken_without_a_page_asks_again,
+	  nobody_stands_for_ever_when_it_stops, some_memory_cannot)

@@ -46,15 +46,16 @@ class Side(Aerie):
             self.socket = None
             return None
 
-    def wait_move(self, patience):
-        """Until the migration's end, by its event, since each question costs calls; or it hangs up."""
+    def wait_move(self, patience, *more):
+        """Until the migration's end, or one of `more`, by its event, since each question costs calls; or it hangs up."""
         self.socket.settimeout(patience)
         try:
             while True:
                 message = json.loads(self.file.readline())
-                if message.get("event") == "MIGRATION" and message.get("data", {}).get("status") in (None, *ENDS):
+                status = message.get("data", {}).get("status")
+                if message.get("event") == "MIGRATION" and status in (None, *ENDS, *more):
                     self.socket.settimeout(TIMEOUT)
-                    return
+                    return status
         except (OSError, ValueError):
             self.socket.close()
             self.socket = None
@@ -126,6 +127,9 @@ class Mover:
             dest.connect()
         return dest
 
+    def go(self, source):
+        source.wait_move(2 if self.code == errno.ENOMEM else TIMEOUT) # such an event may be lost
+
     def move(self, dest, at):
         """How many calls there were."""
         source = self.source
@@ -135,7 +139,7 @@ class Mover:
         began = time.monotonic()
         answer = source.try_ask("migrate", uri=self.test.uri)
         if answer and "error" not in answer:
-            source.wait_move(2 if self.code == errno.ENOMEM else TIMEOUT) # such an event may be lost
+            self.go(source)
         elif answer:
             self.judge_reason(answer["error"]["desc"])
         if self.victim == "dest":
@@ -170,7 +174,7 @@ class Mover:
 
     def ended(self, refused):
         info = self.source.run("query-migrate")
-        return (refused or info.get("status", "none") in (*ENDS, "none")) and info
+        return (refused or info.get("status", "none") in (*ENDS, "none", "postcopy-paused")) and info
 
     def one(self, at):
         """How many calls there were."""
@@ -181,11 +185,13 @@ class Mover:
         info = until("the end of the migration", lambda: self.ended(refused))
         if not answer and info.get("status") == "completed" and self.source.status() == "running":
             refused = True # that was its own arrival
-        how = "not begun" if refused else "in doubt" if info.get("in-doubt") else info["status"]
+        paused = info.get("status") == "postcopy-paused"
+        how = ("not begun" if refused else self.settle(dest, info) if paused else
+               "in doubt" if info.get("in-doubt") else info["status"])
         self.ends[how] = self.ends.get(how, 0) + 1
         if self.code in (0, errno.EINTR):
             check(how == "completed", "it was noticed:", info)
-        if how == "completed":
+        if how in ("completed", "recovered"):
             check(self.source.status() == "postmigrate", self.source.status())
         elif how == "in doubt":
             self.judge_reason(info["error-desc"])
@@ -195,7 +201,7 @@ class Mover:
             if "error-desc" in info:
                 self.judge_reason(info["error-desc"])
             check(self.source.status() == "running", self.source.status(), info)
-        if how == "completed" or (how == "in doubt" and self.runs_there(dest)):
+        if how in ("completed", "recovered") or (how == "in doubt" and self.runs_there(dest)):
             self.count.take(self.source)
             self.prepare(dest)
             check(dest.status() == "running", dest.status())
@@ -234,10 +240,53 @@ class Mover:
             print(f"    {times}: {reason}")
 
 
-def row(word, victim, **parameters):
-    return lambda test: Mover(test, word, victim, **parameters).run()
+LATE = {"postcopy-ram": True, "downtime-limit": 1, "max-bandwidth": 1 << 20}
+
+
+class LateMover(Mover):
+    """In post-copy: what breaks it then pauses it, and it is brought to its end."""
+
+    def prepare(self, side):
+        until("all of it", lambda: side.run("query-migrate").get("status", "completed") == "completed")
+        super().prepare(side)
+        side.run("migrate-set-parameters", **LATE)
+
+    def go(self, source):
+        """Switches over as soon as it copies."""
+        patience = 2 if self.code == errno.ENOMEM else TIMEOUT
+        if source.wait_move(patience, "active", "postcopy-paused") == "active":
+            for command, arguments in ("migrate-start-postcopy", {}), ("migrate-set-parameters", {"max-bandwidth": 0}):
+                if source.try_ask(command, **arguments) is None:
+                    return
+            source.wait_move(patience, "postcopy-paused")
+
+    def settle(self, dest, info):
+        """Paused: until it has completed, or the doubt is resolved."""
+        self.judge_reason(info["error-desc"])
+        status = until("the other side's word", lambda: "ended" if dest.ended() else self.late_status(dest))
+        if status == "ended":
+            check(info.get("in-doubt"), "it ended there, and there is no doubt:", info, dest.text()[-500:])
+            return "in doubt"
+        if status == "postcopy-paused":
+            dest.run("migrate-recover", uri=self.test.uri)
+            self.source.run("migrate", uri=self.test.uri, resume=True)
+            until("both completed", lambda: {self.source.run("query-migrate")["status"],
+                                             dest.run("query-migrate")["status"]} == {"completed"})
+        return "recovered"
+
+    def late_status(self, dest):
+        try:
+            status = dest.run("query-migrate").get("status")
+        except (OSError, ValueError):
+            return None
+        return status in ("completed", "postcopy-paused") and status
+
+
+def row(word, victim, mover=Mover, **parameters):
+    return lambda test: mover(test, word, victim, **parameters).run()
 
 
 TESTS = {f"fault-{mode}{victim}-{word}": row(word, victim, **parameters)
-         for mode, parameters in (("", {}), ("hand-over-", {"mode": "cpr-transfer"}))
-         for victim in ("source", "dest") for word in ("EIO", "ENOMEM", "EINTR", "short", "short-msrs")}
+         for mode, parameters in (("", {}), ("hand-over-", {"mode": "cpr-transfer"}), ("postcopy-", {"mover": LateMover}))
+         for victim in ("source", "dest") for word in ("EIO", "ENOMEM", "EINTR", "short", "short-msrs")
+         if mode == "" or word != "short-msrs"} # the state is the same

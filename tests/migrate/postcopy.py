@@ -77,6 +77,7 @@ def postcopy_paused(test):
             migrates(dest, "postcopy-paused")
     migrates(source, "completed")
     migrates(dest, "completed")
+    check(not os.path.exists(test.uri[5:]), "it still listens for a source")
     dest.counts()
     test.sequence(source, dest)
 
