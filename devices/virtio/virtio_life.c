@@ -242,8 +242,12 @@ static void activate(struct virtio *v, uint64_t features)
 			virtio_queue_open(&v->queues[i]);
 	}
 	pthread_mutex_lock(&v->lock);
+	bool restored = v->restored;
 	v->restored = false;
 	pthread_mutex_unlock(&v->lock);
+	/* What the driver has read of its configuration was of another process: a link, a size may differ. */
+	if (restored && v->active)
+		virtio_config_interrupt(v);
 }
 
 void virtio_work(struct loop_op *op, int res)

@@ -324,6 +324,30 @@ START_TEST(a_cable_that_was_pulled_stays_out)
 }
 END_TEST
 
+/* The guest knows the link of the host that it was saved on, and asks for it no more until it is told to. */
+START_TEST(a_link_that_changed_meanwhile_is_told)
+{
+	struct err err = ERR_INIT;
+	rig_init(&rig);
+	start(control);
+	nic_destroy(&rig.a);
+	nic_wait_link(&rig.b, false);
+	_cleanup_free_ void *regs = save(&rig.b);
+	const struct net_config config = rig_config(&rig, 4);
+	nic_create(&rig.a, &rig.world, &config, 0);
+	nic_wait_link(&rig.a, true);
+	nic_wait_link(&rig.b, true);
+	net_class.quiesce(rig.b.device);
+	net_class.reset(rig.b.device);
+	unsigned before = driver_config_interrupts(&rig.b.driver);
+	ck_assert_int_eq(net_class.restore(rig.b.device, regs, &err), 0);
+	net_class.resume(rig.b.device);
+	ck_assert_int_eq(driver_wait_config_interrupt(&rig.b.driver, before), 0);
+	ck_assert_uint_eq(nic_status(&rig.b), NET_S_LINK_UP);
+	rig_finish(&rig);
+}
+END_TEST
+
 /* Pauses while frames fly: buffers that wait for frames go back, and no frame is torn. */
 START_TEST(a_pause_gives_back_what_is_not_used)
 {
@@ -401,4 +425,5 @@ TEST_MAIN("net_control", the_guest_filters_what_it_receives, the_address_table_i
 	  the_address_can_be_changed_until_a_reset, the_address_is_given_or_derived,
 	  the_link_follows_the_cable_and_the_operator, the_guest_is_asked_to_announce_itself,
 	  a_restored_device_goes_on_where_the_saved_one_was, a_cable_that_was_pulled_stays_out,
-	  a_pause_gives_back_what_is_not_used, state_that_cannot_be_is_refused, rates_are_kept)
+	  a_link_that_changed_meanwhile_is_told, a_pause_gives_back_what_is_not_used,
+	  state_that_cannot_be_is_refused, rates_are_kept)
