@@ -108,6 +108,21 @@ static int vsock_restore(struct device *device, const void *regs, struct err *er
 	return r;
 }
 
+/* ---- at rest ---- */
+
+static int flush_here(void *arg)
+{
+	vsock_conn_flush_all(arg);
+	return 0;
+}
+
+static void vsock_quiesce(struct device *device)
+{
+	struct vsock *vsock = vsock_of(device);
+	virtio_device_quiesce(device);
+	(void)virtio_call(vsock->base.virtio, flush_here, vsock);
+}
+
 /* ---- life ---- */
 
 static int enter_loop(void *arg)
@@ -194,6 +209,6 @@ const struct device_class vsock_class = {
 	.reset = virtio_device_reset,
 	.save = virtio_device_save,
 	.restore = vsock_restore,
-	.quiesce = virtio_device_quiesce,
+	.quiesce = vsock_quiesce,
 	.resume = virtio_device_resume,
 };

@@ -40,6 +40,8 @@ enum {
 	VSOCK_IOV = 128,
 };
 #define VSOCK_HOST_CID	     UINT64_C(2)
+#define VSOCK_FLUSH_NS	     UINT64_C(20000000) /* at a pause, for host programs to read, a turn each */
+#define VSOCK_FLUSH_TURN_NS  UINT64_C(1000000)
 #define VSOCK_LINGER_NS	     UINT64_C(2000000000) /* for the guest to confirm the end of a connection */
 #define VSOCK_GREETING_NS    UINT64_C(10000000000)
 #define VSOCK_CONNECT_NS     UINT64_C(10000000) /* between two attempts, while the listener's backlog is full */
@@ -160,6 +162,8 @@ struct vsock_conn *vsock_conn_new(struct vsock *vsock, int fd); /* takes fd, eve
 void vsock_conn_free(struct vsock_conn *conn);			/* out of every list, closed */
 void vsock_conn_reset(struct vsock_conn *conn);			/* RST for the guest, and free */
 void vsock_conn_drop_all(struct vsock *vsock);
+/* For a pause: what the guest has sent is with the host programs, as far as they read it in 20 ms. */
+void vsock_conn_flush_all(struct vsock *vsock);
 struct vsock_conn *vsock_conn_find(struct vsock *vsock, uint32_t host_port, uint32_t guest_port);
 void vsock_conn_publish(struct vsock_conn *conn); /* ports are known: into its bucket */
 void vsock_conn_ready(struct vsock_conn *conn);	  /* it may have something for the guest */

@@ -131,6 +131,26 @@ static void send_done(struct loop_op *op, int res)
 	vsock_pump(vsock);
 }
 
+void vsock_conn_flush_all(struct vsock *vsock)
+{
+	struct loop *loop = virtio_loop(vsock->base.virtio);
+	uint64_t end_ns = loop_now_ns() + VSOCK_FLUSH_NS;
+	bool waits = true;
+	while (waits) {
+		waits = false;
+		for (struct vsock_conn *conn = vsock->conns, *next; conn; conn = next) {
+			next = conn->next; /* this one may go, when all is sent */
+			if (!conn->send_op.pending)
+				continue;
+			if (loop_now_ns() >= end_ns)
+				return;
+			waits = true;
+			int res = loop_wait(loop, &conn->send_op, VSOCK_FLUSH_TURN_NS);
+			send_done(&conn->send_op, res == -ECANCELED ? -EINTR : res);
+		}
+	}
+}
+
 bool vsock_conn_take(struct vsock_conn *conn, const struct virtq_chain *chain, size_t offset, uint32_t len)
 {
 	if (len > VSOCK_TO_HOST - (conn->received - conn->forwarded))

@@ -1,6 +1,8 @@
 /* virtio-vsock (VIRTIO 1.3, 5.10): connections made, used and ended, as both sides see them. */
 #include "vsock_rig.h"
 
+#include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 START_TEST(the_guest_learns_its_cid)
@@ -219,6 +221,92 @@ START_TEST(what_the_guest_sent_before_it_closed_arrives)
 }
 END_TEST
 
+struct reader {
+	int fd;
+	_Atomic size_t bytes;
+};
+
+static void *read_all_of_it(void *arg)
+{
+	struct reader *reader = arg;
+	uint8_t data[4096];
+	for (ssize_t n; (n = recv(reader->fd, data, sizeof(data), 0)) > 0;)
+		reader->bytes += (size_t)n;
+	return NULL;
+}
+
+enum { PIECES = 4 }; /* of 60000 bytes: more than a socket holds at once, no more than it and we do */
+
+static int waits_unread(int fd)
+{
+	int bytes = 0;
+	ck_assert_int_ge(ioctl(fd, FIONREAD, &bytes), 0);
+	return bytes;
+}
+
+/* Within its credit: the next piece when the last one is in the socket, as the first three can be. */
+static void send_pieces(int fd, const struct packet *peer, const uint8_t *data, uint32_t len)
+{
+	for (unsigned i = 0; i < PIECES; i++) {
+		for (unsigned n = 0; n < 5000 && waits_unread(fd) < (int)(i * len); n++)
+			(void)usleep(1000);
+		guest_send(peer, RW, data, len);
+	}
+}
+
+/* How much of it the host program had or could read when the device had come to rest. */
+static size_t there_at_rest(void)
+{
+	static uint8_t data[60000];
+	struct packet peer;
+	pthread_t thread;
+	_cleanup_close_ int fd = host_connect(5, &peer);
+	send_pieces(fd, &peer, data, sizeof(data));
+	guest_shut(&peer, 3);
+	(void)guest_expect(RST);
+	struct reader reader = {.fd = fd};
+	ck_assert_int_eq(pthread_create(&thread, NULL, read_all_of_it, &reader), 0);
+	vsock_class.quiesce(rig.device);
+	size_t there = (size_t)waits_unread(fd);
+	there += reader.bytes; /* what is read between the two counts twice */
+	vsock_class.resume(rig.device);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	ck_assert_uint_eq(reader.bytes, PIECES * sizeof(data));
+	return there;
+}
+
+/* A guest that closes behind its last words takes them for read, and this process may be killed at once. On a
+ * busy host a reader does not always get its turn in time. */
+START_TEST(at_rest_what_it_took_has_left)
+{
+	size_t there = 0;
+	rig_init(0, true);
+	for (unsigned i = 0; i < 20 && there < PIECES * 60000; i++)
+		there = there_at_rest();
+	ck_assert_uint_ge(there, PIECES * 60000);
+	rig_finish();
+}
+END_TEST
+
+/* Whoever does not read holds nobody up, and gets it later. */
+START_TEST(at_rest_nobody_is_waited_for_long)
+{
+	static uint8_t data[60000];
+	struct packet peer;
+	rig_init(0, true);
+	_cleanup_close_ int fd = host_connect(5, &peer);
+	send_pieces(fd, &peer, data, sizeof(data));
+	uint64_t start_ns = loop_now_ns();
+	vsock_class.quiesce(rig.device);
+	ck_assert_uint_ge(loop_now_ns() - start_ns, 20000000);
+	for (int i = 0; i < PIECES; i++)
+		host_read(fd, data, sizeof(data));
+	vsock_class.resume(rig.device);
+	check_both_ways(fd, &peer);
+	rig_finish();
+}
+END_TEST
+
 START_TEST(the_socket_file)
 {
 	struct err err = ERR_INIT;
@@ -319,5 +407,6 @@ TEST_MAIN("vsock", the_guest_learns_its_cid, a_host_program_connects, the_guest_
 	  what_a_client_says_before_the_answer_is_not_lost, nobody_listens, the_guest_refuses,
 	  greetings_that_are_none, without_a_driver_there_is_nobody_to_connect_to,
 	  a_client_that_gives_up_waiting, the_host_closes_its_half, the_guest_closes_its_half,
-	  the_host_closes, what_the_guest_sent_before_it_closed_arrives, the_socket_file,
+	  the_host_closes, what_the_guest_sent_before_it_closed_arrives, at_rest_what_it_took_has_left,
+	  at_rest_nobody_is_waited_for_long, the_socket_file,
 	  a_restored_guest_is_told_that_its_connections_are_gone, a_moved_guest_listens_on)
