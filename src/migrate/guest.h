@@ -20,8 +20,8 @@ struct guest_ops {
 
 	/* ---- the source ---- */
 
-	/* Its configuration as JSON, from malloc. NULL: out of memory. */
-	char *(*config)(struct guest *guest);
+	/* Its configuration as JSON, from malloc. NULL: an error. */
+	char *(*config)(struct guest *guest, struct err *err);
 	/* A state of now; the guest stands still for as long as that takes, and nobody is told. */
 	int (*peek)(struct guest *guest, void **ret, size_t *ret_bytes, struct err *err);
 	/* vCPUs and devices stand still, disks are flushed and let go. *ret_running: the guest ran before. */

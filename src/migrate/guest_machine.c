@@ -115,15 +115,17 @@ static int machine_disks(struct guest *guest, struct wire_disks *ret, struct err
 static int run_config(struct machine *machine, struct guest_call *call)
 {
 	_cleanup_free_ char *folder = getcwd(NULL, 0);
-	if (folder)
-		call->text = config_print_in(machine_config(machine), folder);
-	return call->text ? 0 : -ENOMEM;
+	if (!folder)
+		return err_sys(&call->err, -errno, "working directory");
+	call->text = config_print_in(machine_config(machine), folder);
+	return call->text ? 0 : err_sys(&call->err, -ENOMEM, "configuration");
 }
 
-static char *machine_config_text(struct guest *guest)
+static char *machine_config_text(struct guest *guest, struct err *err)
 {
 	struct guest_call call = {.run = run_config};
-	return call_machine(guest, &call) < 0 ? NULL : call.text;
+	(void)call_machine(guest, &call);
+	return pass_error(&call, err) < 0 ? NULL : call.text;
 }
 
 static int take_state(struct machine *machine, struct guest_call *call,

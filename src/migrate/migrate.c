@@ -117,9 +117,19 @@ void migrate_destroy(struct migrate *migrate)
 	free(migrate);
 }
 
+/* Who has heard that it has ended may begin another one; its thread has nothing left to do. */
+static void join_ended(struct migrate *migrate)
+{
+	struct migrate_info info;
+	migrate_query(migrate, &info);
+	if (info.status >= MIGRATE_COMPLETED)
+		join(migrate);
+}
+
 static int check_startable(struct migrate *migrate, struct err *err)
 {
 	enum machine_status status = machine_status(migrate->machine);
+	join_ended(migrate);
 	if (migrate->has_thread)
 		return err_set(err, -EBUSY, "a migration is under way");
 	if (status != MACHINE_RUNNING && status != MACHINE_PAUSED && status != MACHINE_PRELAUNCH)

@@ -259,11 +259,11 @@ static int check_destination(struct source *source, struct err *err)
 {
 	struct guest *guest = source->guest;
 	struct wire_header header;
-	_cleanup_free_ char *config = guest->ops->config(guest);
+	_cleanup_free_ char *config = guest->ops->config(guest, err);
 	_cleanup_free_ void *state = NULL;
 	size_t bytes = 0;
 	if (!config)
-		return err_sys(err, -ENOMEM, "configuration");
+		return err->code;
 	if (strlen(config) > WIRE_CONFIG_MAX)
 		return err_set(err, -E2BIG, "a configuration of %zu bytes", strlen(config));
 	int r = send_blob(source, WIRE_CONFIG, NULL, 0, config, strlen(config), err);

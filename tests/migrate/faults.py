@@ -51,7 +51,7 @@ class Side(Aerie):
         self.socket.settimeout(patience)
         try:
             while True:
-                message = json.loads(self.file.readline())
+                message = self.events.pop(0) if self.events else json.loads(self.file.readline())
                 status = message.get("data", {}).get("status")
                 if message.get("event") == "MIGRATION" and status in (None, *ENDS, *more):
                     self.socket.settimeout(TIMEOUT)
@@ -134,6 +134,7 @@ class Mover:
         """How many calls there were."""
         source = self.source
         source.ask("query-status") # has its connection
+        source.events.clear()
         plan = (source if self.victim == "source" else dest).plan
         plan.begin(at, self.code)
         began = time.monotonic()
@@ -260,6 +261,13 @@ class LateMover(Mover):
                     return
             source.wait_move(patience, "postcopy-paused")
 
+    def ended(self, refused):
+        info = super().ended(refused)
+        if not info: # it hung up on who would have switched over
+            self.source.try_ask("migrate-start-postcopy")
+            self.source.run("migrate-set-parameters", **{"max-bandwidth": 0})
+        return info
+
     def settle(self, dest, info):
         """Paused: until it has completed, or the doubt is resolved."""
         self.judge_reason(info["error-desc"])
@@ -282,6 +290,15 @@ class LateMover(Mover):
         return status in ("completed", "postcopy-paused") and status
 
 
+def again(test):
+    """Who hears that a migration has failed may begin another."""
+    side = Side(test.folder, test.config())
+    test.all.append(side)
+    for _ in range(100):
+        side.run("migrate", uri="unix:" + os.path.join(test.folder, "nobody"))
+        check(side.wait_move(TIMEOUT) == "failed", "it should have failed")
+
+
 def row(word, victim, mover=Mover, **parameters):
     return lambda test: mover(test, word, victim, **parameters).run()
 
@@ -290,3 +307,4 @@ TESTS = {f"fault-{mode}{victim}-{word}": row(word, victim, **parameters)
          for mode, parameters in (("", {}), ("hand-over-", {"mode": "cpr-transfer"}), ("postcopy-", {"mover": LateMover}))
          for victim in ("source", "dest") for word in ("EIO", "ENOMEM", "EINTR", "short", "short-msrs")
          if mode == "" or word != "short-msrs"} # the state is the same
+TESTS["again"] = again

@@ -140,9 +140,9 @@ static inline struct machine_rig *rig_of(struct guest *guest)
 	return container_of(guest, struct machine_rig, guest);
 }
 
-static inline char *rig_config_text(struct guest *guest)
+static inline char *rig_config_text(struct guest *guest, struct err *err)
 {
-	(void)guest;
+	(void)guest, (void)err;
 	return strdup("{\"name\": \"rig\"}");
 }
 
