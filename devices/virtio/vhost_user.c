@@ -9,7 +9,6 @@
 #include <sys/eventfd.h>
 
 enum { FS_TAG = 36, FS_CONFIG = 40, NET_CONFIG = 10, NET_LINK_UP = 1 };
-enum { BLK_WCE = 32 };
 
 #define BITS(from, to) ((VIRTIO_BIT((to) + 1) - 1) & ~(VIRTIO_BIT(from) - 1))
 
@@ -55,12 +54,14 @@ static void vu_config_read(void *device, uint32_t offset, void *data, uint32_t l
 static void vu_config_write(void *device, uint32_t offset, const void *data, uint32_t len)
 {
 	struct vhost_user_device *vu = device;
-	if (vu->kind->id != VIRTIO_ID_BLOCK || offset != BLK_WCE || len != 1) {
+	if (vu->kind->id != VIRTIO_ID_BLOCK || offset != VHOST_USER_WCE || len != 1) {
 		(void)log_guest(&vu->base.device.counts.guest_errors,
 				"%s: the driver writes to its configuration at %u", vu->name, offset);
 		return;
 	}
-	memcpy(vu->space + BLK_WCE, data, 1);
+	const uint8_t writeback = *(const uint8_t *)data & 1;
+	vu->space[VHOST_USER_WCE] = writeback;
+	vu->cache = 1 + writeback;
 	loop_post(virtio_loop(vu->base.virtio), &vu->write_op);
 }
 
@@ -107,12 +108,53 @@ static const struct virtio_ops vu_ops = {
 	.stop = vu_stop,
 };
 
-/* ---- life ---- */
+/* ---- state ---- */
 
 static struct vhost_user_device *vu_of(struct device *device)
 {
 	return container_of(device, struct vhost_user_device, base.device);
 }
+
+struct vu_regs {
+	struct virtio_regs virtio;
+	uint8_t cache;
+};
+
+static const struct state_field vu_fields[] = {
+	VIRTIO_STATE_FIELDS(struct vu_regs, virtio),
+	STATE_FIELD_OPTIONAL(struct vu_regs, cache),
+};
+static const struct state_table vu_state = STATE_TABLE("vhost-user", struct vu_regs, vu_fields);
+
+static void vu_save(struct device *device, void *state)
+{
+	struct vhost_user_device *vu = vu_of(device);
+	struct vu_regs *regs = state;
+	virtio_save(vu->base.virtio, &regs->virtio);
+	virtio_config_load(vu->base.virtio, &regs->cache, &vu->cache, sizeof(regs->cache));
+}
+
+static int vu_restore(struct device *device, const void *state, struct err *err)
+{
+	struct vhost_user_device *vu = vu_of(device);
+	struct virtio *virtio = vu->base.virtio;
+	const struct vu_regs *regs = state;
+	if (regs->cache > (vu->kind->id == VIRTIO_ID_BLOCK ? 2 : 0))
+		return err_set(err, -EINVAL, "cache: %u is no cache mode of a vhost-user %s", regs->cache,
+			       vu->kind->name);
+	int r = virtio_restore(virtio, &regs->virtio, err);
+	if (r < 0)
+		return r;
+	virtio_config_store(virtio, &vu->cache, &regs->cache, sizeof(regs->cache));
+	if (regs->cache) {
+		const uint8_t writeback = regs->cache - 1;
+		virtio_config_store(virtio, vu->space + VHOST_USER_WCE, &writeback, sizeof(writeback));
+		loop_post(virtio_loop(virtio), &vu->write_op);
+	}
+	return 0;
+}
+
+/* ---- life ---- */
 
 static void vu_destroy(struct device *device)
 {
@@ -220,13 +262,13 @@ static const void *vu_config_at(const struct machine_config *machine, size_t ind
 
 const struct device_class vhost_user_class = {
 	.name = "vhost-user",
-	.state = &virtio_state,
+	.state = &vu_state,
 	.config = vu_config_at,
 	.create = vu_create,
 	.destroy = vu_destroy,
 	.reset = virtio_device_reset,
-	.save = virtio_device_save,
-	.restore = virtio_device_restore,
+	.save = vu_save,
+	.restore = vu_restore,
 	.quiesce = virtio_device_quiesce,
 	.resume = virtio_device_resume,
 };

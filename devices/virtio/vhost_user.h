@@ -26,7 +26,7 @@
 #include "base/log.h"
 #include "virtio.h"
 
-enum { VHOST_USER_SPACE = 60, VHOST_USER_NAME = 20 };
+enum { VHOST_USER_SPACE = 60, VHOST_USER_NAME = 20, VHOST_USER_WCE = 32 /* in a disk's space */ };
 
 struct vhost_user_kind_info {
 	const char *name;
@@ -53,6 +53,7 @@ struct vhost_user_device {
 	struct guest_memory *memory;
 	char name[VHOST_USER_NAME];
 	uint8_t space[VHOST_USER_SPACE]; /* under the transport's lock once there is one */
+	uint8_t cache; /* also under it: what the driver chose for a disk, 1 + writeback; 0: nothing */
 	uint32_t config_len;
 	unsigned queue_count;
 

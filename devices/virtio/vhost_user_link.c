@@ -10,7 +10,7 @@
 #define WAIT_FIRST_NS UINT64_C(10000000) /* between attempts to come back, doubled each time up to */
 #define WAIT_MOST_NS  UINT64_C(2000000000)
 
-enum { CONFIG_HEADER = 12, BLK_WCE = 32, BLK_NUM_QUEUES = 34 };
+enum { CONFIG_HEADER = 12, BLK_NUM_QUEUES = 34 };
 
 #define PROTOCOL_KNOWN                                                                                       \
 	(VHOST_USER_PROTOCOL_MQ | VHOST_USER_PROTOCOL_REPLY_ACK | VHOST_USER_PROTOCOL_BACKEND_REQ |          \
@@ -52,16 +52,23 @@ static void offer_channel(struct vhost_user_device *vu)
 	vu->channel_theirs = fds[1];
 }
 
+static void tell_cache(struct vhost_user_device *vu, uint8_t writeback)
+{
+	struct vhost_user_command command = {.request = VHOST_USER_SET_CONFIG, .size = CONFIG_HEADER + 1};
+	store_le32(command.payload, VHOST_USER_WCE);
+	store_le32(command.payload + 4, 1);
+	command.payload[CONFIG_HEADER] = writeback;
+	vhost_user_submit(&vu->link, &command);
+}
+
 void vhost_user_write_config(struct loop_op *op, int res)
 {
 	struct vhost_user_device *vu = container_of(op, struct vhost_user_device, write_op);
-	struct vhost_user_command command = {.request = VHOST_USER_SET_CONFIG, .size = CONFIG_HEADER + 1};
+	uint8_t cache;
 	(void)res;
-	store_le32(command.payload, BLK_WCE);
-	store_le32(command.payload + 4, 1);
-	virtio_config_load(vu->base.virtio, command.payload + CONFIG_HEADER, vu->space + BLK_WCE, 1);
-	if (vu->up && (vu->protocol & VHOST_USER_PROTOCOL_CONFIG))
-		vhost_user_submit(&vu->link, &command);
+	virtio_config_load(vu->base.virtio, &cache, &vu->cache, sizeof(cache));
+	if (cache && vu->up && (vu->protocol & VHOST_USER_PROTOCOL_CONFIG))
+		tell_cache(vu, cache - 1);
 }
 
 /* ---- answers ---- */
@@ -109,10 +116,17 @@ static const char *take_config(struct vhost_user_device *vu, const uint8_t *payl
 		return "another part of its configuration than was asked";
 	memcpy(space, payload + CONFIG_HEADER, vu->config_len);
 	store_le16(space + BLK_NUM_QUEUES, (uint16_t)vu->queue_count); /* as many as the guest has */
-	if (vu->base.virtio)
-		virtio_config_store(vu->base.virtio, vu->space, space, vu->config_len);
-	else
+	if (!vu->base.virtio) {
 		memcpy(vu->space, space, vu->config_len);
+		return NULL;
+	}
+	uint8_t cache, writeback = space[VHOST_USER_WCE];
+	virtio_config_load(vu->base.virtio, &cache, &vu->cache, sizeof(cache));
+	if (cache)
+		space[VHOST_USER_WCE] = cache - 1;
+	virtio_config_store(vu->base.virtio, vu->space, space, vu->config_len);
+	if (space[VHOST_USER_WCE] != writeback) /* it is not the one that was told */
+		tell_cache(vu, space[VHOST_USER_WCE]);
 	return NULL;
 }
 

@@ -221,6 +221,46 @@ START_TEST(the_configuration_changes)
 }
 END_TEST
 
+static void expect_writeback(uint8_t value)
+{
+	for (unsigned n = 0; n < 5000 && rig.peer.writeback != value; n++)
+		(void)usleep(1000);
+	ck_assert_uint_eq(rig.peer.writeback, value);
+	ck_assert_uint_eq(driver_config_get(&rig.driver, 32, 1), value);
+}
+
+/* A guest that counts on writing through must not be given a cache by the next back end. */
+START_TEST(the_cache_mode_is_the_drivers_choice)
+{
+	struct err err = ERR_INIT;
+	rig_world(PROTOCOL_ALL);
+	rig.peer.writeback = 1;
+	peer_start(&rig.peer);
+	ck_assert_msg(rig_create(&err) == 0, "%s", err.text);
+	ck_assert_int_eq(driver_init(&rig.driver, &rig.world, VIRTIO_ID_BLOCK), 0);
+	rig_drive();
+	driver_config_set(&rig.driver, 32, 1, 0);
+	expect_writeback(0);
+	_cleanup_free_ uint8_t *regs = calloc(1, vhost_user_class.state->size);
+	check_disk(0, 3);
+	peer_stop(&rig.peer);
+	rig.peer.writeback = 1; /* as a new one begins */
+	peer_start(&rig.peer);
+	check_disk(0, 4);
+	expect_writeback(0);
+	driver_config_set(&rig.driver, 32, 1, 1);
+	expect_writeback(1);
+	vhost_user_class.save(rig.device, regs);
+	driver_config_set(&rig.driver, 32, 1, 0);
+	expect_writeback(0);
+	ck_assert_msg(vhost_user_class.restore(rig.device, regs, &err) == 0, "%s", err.text);
+	expect_writeback(1);
+	regs[vhost_user_class.state->fields[vhost_user_class.state->field_count - 1].offset] = 3;
+	ck_assert_int_eq(vhost_user_class.restore(rig.device, regs, &err), -EINVAL);
+	rig_finish();
+}
+END_TEST
+
 START_TEST(a_network_card_has_an_address_and_a_link)
 {
 	struct err err = ERR_INIT;
@@ -274,4 +314,5 @@ TEST_MAIN("vhost_user", an_address_that_nobody_gave_is_of_the_machine,
 	  the_driver_starts_anew_and_anew, a_pause_loses_nothing, it_comes_back_in_the_middle_of_traffic,
 	  without_tracking_an_idle_disk_survives_and_a_busy_one_needs_a_reset,
 	  a_pause_while_it_is_away_with_requests_needs_a_reset, a_reset_while_nobody_is_there,
-	  it_must_come_back_with_what_it_offered, the_configuration_changes)
+	  it_must_come_back_with_what_it_offered, the_configuration_changes,
+	  the_cache_mode_is_the_drivers_choice)
