@@ -162,6 +162,8 @@ static int run_machine(const struct run_options *options, const struct machine_c
 		run_log_nesting(config);
 	if (incoming)
 		r = incoming_start(incoming, *ret, err);
+	if (r < 0)
+		incoming_refuse(incoming, err);
 	if (r == 0)
 		r = drive_machine(*ret, options->control, incoming, options->paused || incoming, ret_code,
 				  err);

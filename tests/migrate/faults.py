@@ -158,12 +158,20 @@ class Mover:
         check(not VAGUE.match(text), f"no reason: {text!r}")
         self.reasons[text] = self.reasons.get(text, 0) + 1
 
+    def listens_on(self, dest):
+        """Then it is ended here."""
+        if dest.ended() or not os.path.exists(self.test.uri[5:]):
+            return False
+        time.sleep(0.05) # or it was about to end
+        if dest.ended() or not os.path.exists(self.test.uri[5:]):
+            return False
+        dest.end()
+        os.unlink(self.test.uri[5:])
+        return True
+
     def judge_dest_end(self, dest):
         """It has not got the machine: it ended with a reason, or still waits for somebody."""
-        if not dest.ended() and os.path.exists(self.test.uri[5:]):
-            dest.end()
-            os.unlink(self.test.uri[5:])
-        else:
+        if not self.listens_on(dest):
             try:
                 code = dest.process.wait(TIMEOUT)
             except Exception:
@@ -307,4 +315,5 @@ TESTS = {f"fault-{mode}{victim}-{word}": row(word, victim, **parameters)
          for mode, parameters in (("", {}), ("hand-over-", {"mode": "cpr-transfer"}), ("postcopy-", {"mover": LateMover}))
          for victim in ("source", "dest") for word in ("EIO", "ENOMEM", "EINTR", "short", "short-msrs")
          if mode == "" or word != "short-msrs"} # the state is the same
+TESTS |= {f"fault-stream-dest-{word}": row(word, "dest", stream=True) for word in ("EIO", "ENOMEM", "EINTR", "short")}
 TESTS["again"] = again
