@@ -114,13 +114,12 @@ static void stream_receive(struct net_port *backend, unsigned queue, struct net_
 	read_more(stream);
 }
 
+/* The frames in front of an impossible length go to the guest while the link is still up. */
 static void in_done(struct loop_op *op, int res)
 {
 	struct net_stream *stream = container_of(op, struct net_stream, in_op);
 	struct net_port *backend = &stream->base;
 	(void)res;
-	if (stream->malformed && stream->fd >= 0)
-		net_peer_lost(stream, "it has sent a frame of an impossible length");
 	if (stream->receiving) {
 		stream->receiving = false;
 		backend->user->received(backend->owner, 0);
@@ -128,6 +127,8 @@ static void in_done(struct loop_op *op, int res)
 		stream->waiting = false;
 		backend->user->readable(backend->owner, 0);
 	}
+	if (stream->malformed && stream->fd >= 0)
+		net_peer_lost(stream, "it has sent a frame of an impossible length");
 }
 
 static void stream_wait(struct net_port *backend, unsigned queue)

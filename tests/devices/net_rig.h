@@ -98,6 +98,22 @@ static inline void nic_post(struct nic *nic, unsigned queue, unsigned count, uin
 	}
 }
 
+/* The same with one doorbell for all of them. */
+static inline void nic_post_together(struct nic *nic, unsigned queue, unsigned count, uint32_t len)
+{
+	uint64_t gpa = world_alloc(nic->world, (uint64_t)count * len);
+	struct ring *ring = &nic->driver.queues[queue]->ring;
+	for (unsigned i = 0; i < count; i++) {
+		const struct ring_buffer buffer = {gpa + (uint64_t)i * len, len, true};
+		int id = ring_add(ring, &buffer, 1, false);
+		ck_assert_int_ge(id, 0);
+		nic->buffer_gpa[queue][id] = buffer.gpa;
+		nic->buffer_len[queue][id] = len;
+	}
+	ring_publish(ring);
+	driver_ring_doorbell(&nic->driver, queue);
+}
+
 /* The id of the chain, or -ENOSPC. */
 static inline int nic_submit(struct nic *nic, unsigned queue, const struct net_header *header,
 			     const void *frame, size_t len)

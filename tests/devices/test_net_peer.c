@@ -4,9 +4,11 @@
 #include "net_rig.h"
 
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -163,6 +165,31 @@ START_TEST(an_impossible_length_ends_the_connection)
 		peer_write(&peer, wire, put_frame(wire, 61, 3));
 		ck_assert_uint_eq(nic_receive(&rig.a, RIG_RX), 61);
 	}
+	end(&peer);
+}
+END_TEST
+
+/* Also when it is read in one go with them. */
+START_TEST(frames_before_an_impossible_length_arrive)
+{
+	const struct net_config config = passt_config();
+	struct peer peer;
+	rig_open(&rig);
+	peer_listen(&peer);
+	nic_create(&rig.a, &rig.world, &config, 0);
+	peer_accept(&peer);
+	nic_start(&rig.a, 0);
+	nic_wait_link(&rig.a, true);
+	size_t len = put_frame(wire, 60, 1);
+	len += put_frame(wire + len, 61, 2);
+	len += put_prefix(wire + len, 1 << 24);
+	peer_write(&peer, wire, len);
+	for (int left = 1; left > 0; rig_sleep_ms(1)) /* until the device has it all */
+		ck_assert_int_eq(ioctl(peer.fd, SIOCOUTQ, &left), 0);
+	nic_post_together(&rig.a, RIG_RX, 8, 2048);
+	ck_assert_uint_eq(nic_receive(&rig.a, RIG_RX), 60);
+	ck_assert_uint_eq(nic_receive(&rig.a, RIG_RX), 61);
+	ck_assert_int_eq(recv(peer.fd, wire, 1, 0), 0);
 	end(&peer);
 }
 END_TEST
@@ -441,7 +468,7 @@ END_TEST
 
 TEST_MAIN("net_peer", frames_are_framed, a_frame_may_come_in_pieces,
 	  frames_too_short_for_a_header_are_skipped, an_impossible_length_ends_the_connection,
-	  the_link_is_down_until_passt_is_back, a_peer_that_does_not_read_holds_the_guest_back,
-	  a_reset_does_not_tear_a_frame, without_a_driver_frames_are_thrown_away,
-	  what_cannot_be_is_refused_with_what_to_do, two_machines_meet_and_a_third_waits,
-	  framing_takes_frames_as_they_lie, passt_answers)
+	  frames_before_an_impossible_length_arrive, the_link_is_down_until_passt_is_back,
+	  a_peer_that_does_not_read_holds_the_guest_back, a_reset_does_not_tear_a_frame,
+	  without_a_driver_frames_are_thrown_away, what_cannot_be_is_refused_with_what_to_do,
+	  two_machines_meet_and_a_third_waits, framing_takes_frames_as_they_lie, passt_answers)
