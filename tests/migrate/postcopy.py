@@ -8,13 +8,13 @@ RESUME = 20
 TLS_HANDSHAKE = 22 # a record's type (RFC 8446, 5.1)
 
 
-def late(test, source, relay=None, uri=None):
-    """Begins, and switches over in the first round, in which most pages are still to come."""
+def late(test, source, relay=None, uri=None, then=0):
+    """Begins, and switches over in the first round, in which most pages are still to come, at `then` bytes a second."""
     source.run("migrate-set-parameters", **{"postcopy-ram": True, "downtime-limit": 1, "max-bandwidth": 1 << 20})
     source.run("migrate", uri=uri or test.uri)
     until("active", lambda: source.run("query-migrate")["status"] == "active")
     source.run("migrate-start-postcopy")
-    source.run("migrate-set-parameters", **{"max-bandwidth": 0})
+    source.run("migrate-set-parameters", **{"max-bandwidth": then})
     if relay:
         relay.go.set()
 
@@ -55,8 +55,9 @@ def paused_late(test):
     dest = test.listen(test.config(memory=memory))
     path = os.path.join(test.folder, "relay")
     relay = Relay(path, test.uri[5:], hold=True, cut_after=RUN)
-    late(test, source, relay, "unix:" + path)
+    late(test, source, relay, "unix:" + path, 1 << 20) # while the state is loaded pages go, too: not all of them
     migrates(source, "postcopy-paused")
+    source.run("migrate-set-parameters", **{"max-bandwidth": 0})
     check(migrates(dest, "postcopy-paused")["ram"]["remaining"] > 0)
     return source, dest, path
 
