@@ -1,9 +1,10 @@
 """What fault.c is told, and what it tells: its struct plan, and how a program is started with it."""
-import errno, mmap, os, random, struct
+import errno, mmap, os, random, struct, time
 
 SHORT_MSRS = -1
 NEVER = -1
 FAR = 1 << 30 # no such call: they are only counted
+BUDGET = 25 # seconds
 BYTES = 64 # of struct plan
 
 
@@ -17,6 +18,16 @@ def choose(count):
     limit = os.environ.get("AERIE_FAULTS", "24")
     step = 1 if limit == "all" else max(1, count // int(limit))
     return range(1 + random.Random(int(os.environ.get("AERIE_SEED", "1"))).randrange(step), count + 1, step)
+
+
+def in_time(chosen):
+    """These, or of a sample as many as a busy host does in time."""
+    end = time.monotonic() + BUDGET
+    for at in chosen:
+        if time.monotonic() > end and os.environ.get("AERIE_FAULTS") != "all":
+            print(f"stopped before call {at}: {BUDGET} s have passed")
+            return
+        yield at
 
 
 class Plan:

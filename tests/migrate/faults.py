@@ -15,9 +15,9 @@ import errno, json, os, re, sys, time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "fault"))
 from __main__ import AERIE, BUILD, TIMEOUT, Aerie, Failure, check, until
-from plan import FAR, Plan, choose, code_of
+from plan import FAR, Plan, choose, code_of, in_time
 
-SOON = 15 # seconds: nobody waits for who does not answer (CHANNEL_TIMEOUT_MS)
+SOON = 25 # seconds: nobody waits for who does not answer (CHANNEL_TIMEOUT_MS)
 ENDS = "completed", "failed", "cancelled"
 VAGUE = re.compile(r"(Input/output error|Cannot allocate memory|Interrupted system call|cancelled)?$")
 
@@ -237,7 +237,7 @@ class Mover:
         self.one(FAR) # the first one is longer
         count, _ = self.one(FAR)
         chosen = choose(count)
-        for at in chosen:
+        for at in in_time(chosen):
             try:
                 self.one(at)
             except Failure as failure:
