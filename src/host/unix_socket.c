@@ -50,11 +50,14 @@ int unix_socket_listen(const char *path, mode_t mode, int backlog, struct unix_l
 	if (ret->fd < 0 || fchmod(ret->fd, mode) < 0 ||
 	    bind(ret->fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
 		return err_sys(err, -errno, "%s", path);
+	/* At once: in between, who connects is refused, and another aerie would take the socket for a stale
+	 * one. */
+	r = listen(ret->fd, backlog) < 0 ? -errno : 0;
 	if (lstat(path, &file) == 0) {
 		ret->device = file.st_dev;
 		ret->inode = file.st_ino;
 	}
-	return listen(ret->fd, backlog) < 0 ? err_sys(err, -errno, "%s", path) : 0;
+	return r < 0 ? err_sys(err, r, "%s", path) : 0;
 }
 
 void unix_socket_unlisten(struct unix_listener *listener)
