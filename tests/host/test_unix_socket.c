@@ -7,6 +7,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -96,5 +98,54 @@ START_TEST(what_is_no_socket_stays)
 }
 END_TEST
 
-TEST_MAIN("unix socket", the_file_has_its_mode_from_the_first_moment,
-	  a_dead_socket_gives_way_a_live_one_does_not, what_is_no_socket_stays)
+/* Until it is welcome, a client finds no file. Ends with 0, or what else it met. */
+static void *knock(void *path)
+{
+	struct sockaddr_un address;
+	struct err err = ERR_INIT;
+	int r = unix_socket_address(path, &address, &err);
+	do {
+		_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		r = connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ? errno : 0;
+	} while (r == ENOENT);
+	return (void *)(intptr_t)r;
+}
+
+START_TEST(who_sees_the_file_is_welcome)
+{
+	struct unix_listener listener;
+	struct err err = ERR_INIT;
+	in_folder();
+	for (int i = 0; i < 3000; i++) {
+		pthread_t client;
+		void *met;
+		ck_assert_int_eq(pthread_create(&client, NULL, knock, "s"), 0);
+		ck_assert_int_eq(unix_socket_listen("s", 0600, 1, &listener, &err), 0);
+		ck_assert_int_eq(pthread_join(client, &met), 0);
+		ck_assert_int_eq((intptr_t)met, 0);
+		unix_socket_unlisten(&listener);
+	}
+	remove_folder();
+}
+END_TEST
+
+/* There is no room for another name beside it. */
+START_TEST(the_longest_path_works)
+{
+	struct unix_listener listener;
+	struct err err = ERR_INIT;
+	char path[108];
+	in_folder();
+	memset(path, 'x', 107);
+	path[107] = '\0';
+	ck_assert_msg(unix_socket_listen(path, 0600, 1, &listener, &err) == 0, "%s", err.text);
+	ck_assert_ptr_null(knock(path));
+	unix_socket_unlisten(&listener);
+	ck_assert_int_eq(access(path, F_OK), -1);
+	remove_folder();
+}
+END_TEST
+
+TEST_MAIN("unix socket", who_sees_the_file_is_welcome, the_longest_path_works,
+	  the_file_has_its_mode_from_the_first_moment, a_dead_socket_gives_way_a_live_one_does_not,
+	  what_is_no_socket_stays)
