@@ -1,7 +1,7 @@
 """RUN was sent and nobody knows whether it came: for `run`, whose tests these are."""
 import os
 
-from __main__ import TIMEOUT, check, ended, until
+from rig import TIMEOUT, check, until
 from relay import RUN, Relay
 
 

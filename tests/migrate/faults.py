@@ -14,7 +14,7 @@ AERIE_FAULTS and AERIE_SEED: see choose in tests/fault/plan.py.
 import errno, json, os, re, sys, time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "fault"))
-from __main__ import AERIE, BUILD, TIMEOUT, Aerie, Failure, check, until
+from rig import TIMEOUT, Aerie, Failure, check, until
 from plan import FAR, Plan, choose, code_of, in_time
 
 SOON = 25 # seconds: nobody waits for who does not answer (CHANNEL_TIMEOUT_MS)

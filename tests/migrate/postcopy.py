@@ -1,7 +1,7 @@
 """Post-copy between aerie processes: for `run`, whose tests these are."""
 import os, signal, socket
 
-from __main__ import TIMEOUT, check, make_keys, until
+from rig import TIMEOUT, check, make_keys, until
 from relay import PAGES, RUN, Relay
 
 RESUME = 20
