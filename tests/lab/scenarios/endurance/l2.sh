@@ -1,2 +1,2 @@
 load_modules
-count run /dev/vda 100000 4 # until it is told to stop
+count run /dev/vda 100000 256 # until it is told to stop; most of the time L2 has its own code running
