@@ -26,8 +26,9 @@ text_start=$((0x80000000 + 0x${text%-*})) # nokaslr: the text is mapped 0xffffff
 text_end=$((0x80000000 + 0x${text#*-}))
 
 # Until both have been met: L2 with its own code running, and L1 that handles an exit of L2.
-for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+for i in $(seq 24); do
     counted=$(grep -c COUNT console)
+    sleep 0.0$((i % 10)) # not always right behind a number, when L1 has just written it for L2
     [ $i -gt 2 ] && lazy='--lazy --set memory.hugepages=off' # huge pages cannot be read as they are touched
     crash_and_restore counting --paused $lazy
     case $levels in *L2*) met_l2=yes ;; esac
