@@ -128,7 +128,7 @@ follow() {
     mv control-new control
 }
 
-# All of that.
+# All of that. $levels, as after crash_and_restore: the side that has given the machine away knows how it was then.
 machine_move() { # WHAT CONFIG OPTION...
     what=$1
     shift
@@ -139,6 +139,8 @@ machine_move() { # WHAT CONFIG OPTION...
         sleep 0.1
     done
     grep -q '"completed"' ctl.out || { say "moving failed ($what): $(cat ctl.out)" && return 1; }
+    aerie ctl control query-nested --json >view || say "inspecting failed ($what)"
+    levels=$(sed -n 's/.*"runs":[[:space:]]*"\(L[12]\)".*/\1/p' view | tr '\n' ' ')
     follow
     say "$what: downtime $(number downtime) ms, $(number transferred) bytes"
 }

@@ -1,1 +1,1 @@
-../migrate/l2.sh
+../snapshot/l2.sh
