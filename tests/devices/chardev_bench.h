@@ -9,6 +9,7 @@
 #include "scratch.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -190,12 +191,24 @@ static inline size_t bench_check(int fd, size_t from)
 	return count > 0 ? (size_t)count : 0;
 }
 
-static inline void bench_expect(int fd, const char *text)
+/* It comes when we and, of a terminal, a thread of the kernel's have had the time. */
+static inline void bench_await(struct bench *bench, int fd)
+{
+	struct pollfd arrived = {.fd = fd, .events = POLLIN};
+	for (int i = 0; i < 1000 && poll(&arrived, 1, 0) == 0; i++)
+		bench_run(bench, 10);
+	ck_assert_int_eq(poll(&arrived, 1, 0), 1);
+}
+
+static inline void bench_expect(struct bench *bench, int fd, const char *text)
 {
 	char buf[1024] = "";
-	ssize_t count = read(fd, buf, sizeof(buf) - 1);
-	ck_assert_msg(count >= 0, "read: %s", strerror(errno));
-	buf[count] = 0;
+	size_t count = 0;
+	for (ssize_t res = 1; res > 0 && count < strlen(text); count += (size_t)res) {
+		bench_await(bench, fd);
+		res = read(fd, buf + count, sizeof(buf) - 1 - count);
+		ck_assert_msg(res >= 0, "read: %s", strerror(errno));
+	}
 	ck_assert_str_eq(buf, text);
 }
 

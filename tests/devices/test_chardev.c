@@ -59,7 +59,7 @@ START_TEST(a_file_of_a_restored_machine_goes_on)
 	bench_write(&bench, "after");
 	bench_run(&bench, 10);
 	lseek(fd, 0, SEEK_SET);
-	bench_expect(fd, "before after");
+	bench_expect(&bench, fd, "before after");
 	close(fd);
 	unlink(path);
 	bench_finish(&bench);
@@ -306,7 +306,7 @@ START_TEST(destroy_writes_what_is_left)
 		}
 		bench_write(&bench, "last words");
 		bench_destroy_chardev(&bench);
-		bench_expect(fds[0], ran ? "first last words" : "last words");
+		bench_expect(&bench, fds[0], ran ? "first last words" : "last words");
 	}
 	ck_assert_int_eq(fcntl(fds[1], F_GETFL) & O_NONBLOCK, 0);
 	close(fds[0]);

@@ -31,15 +31,6 @@ static bool hung_up(int fd)
 	return read(fd, &byte, 1) == 0;
 }
 
-/* Let the loop work until `fd` has `events`, two seconds at most. */
-static void run_until(struct bench *bench, int fd, short events)
-{
-	struct pollfd ready = {.fd = fd, .events = events};
-	for (int i = 0; i < 400 && poll(&ready, 1, 0) == 0; i++)
-		bench_run(bench, 5);
-	ck_assert(ready.revents & events);
-}
-
 /* ---- UNIX socket ---- */
 
 START_TEST(a_client_talks_and_without_one_output_is_dropped)
@@ -53,8 +44,7 @@ START_TEST(a_client_talks_and_without_one_output_is_dropped)
 	int client = dial(path);
 	bench_run(&bench, 10);
 	bench_write(&bench, "hello");
-	run_until(&bench, client, POLLIN);
-	bench_expect(client, "hello");
+	bench_expect(&bench, client, "hello");
 	ck_assert_int_eq(write(client, "hi there", 8), 8);
 	bench_run(&bench, 10);
 	ck_assert_got(&bench, "hi there");
@@ -77,16 +67,14 @@ START_TEST(the_second_client_waits_for_the_first_to_hang_up)
 	bench_run(&bench, 10);
 	int second = dial(path);
 	bench_write(&bench, "one");
-	run_until(&bench, first, POLLIN);
-	bench_expect(first, "one");
+	bench_expect(&bench, first, "one");
 	ck_assert_int_lt(read(second, bench.log, 1), 0); /* not yet */
 	shutdown(first, SHUT_WR);
 	bench_run(&bench, 20);
 	ck_assert(hung_up(first)); /* we hang up, too */
 	close(first);
 	bench_write(&bench, "two");
-	run_until(&bench, second, POLLIN);
-	bench_expect(second, "two");
+	bench_expect(&bench, second, "two");
 	ck_assert_int_eq(write(second, "x", 1), 1);
 	bench_run(&bench, 10);
 	ck_assert_got(&bench, "x");
@@ -133,8 +121,7 @@ START_TEST(a_client_that_left_makes_room_for_the_next)
 	ck_assert_int_eq(write(second, "def", 3), 3);
 	bench_run(&bench, 10);
 	bench_write(&bench, "hello");
-	run_until(&bench, second, POLLIN);
-	bench_expect(second, "hello");
+	bench_expect(&bench, second, "hello");
 	bench.room = 10;
 	chardev_receive_ready(bench.chardev);
 	bench_run(&bench, 10);
@@ -205,8 +192,7 @@ START_TEST(a_stale_socket_file_is_replaced_a_live_one_is_not)
 	int client = dial(path_of_both);
 	bench_run(&bench, 20);
 	bench_write(&bench, "alive");
-	run_until(&bench, client, POLLIN);
-	bench_expect(client, "alive");
+	bench_expect(&bench, client, "alive");
 	close(client);
 	bench_finish(&bench);
 }
@@ -286,8 +272,7 @@ START_TEST(a_lack_of_descriptors_is_survived)
 	ck_assert_uint_eq(bench_log_count(&bench, "accept: Too many open files"), 1);
 	bench_run(&bench, 300); /* it tries again */
 	bench_write(&bench, "late");
-	run_until(&bench, client, POLLIN);
-	bench_expect(client, "late");
+	bench_expect(&bench, client, "late");
 	close(client);
 	bench_finish(&bench);
 }
@@ -336,8 +321,7 @@ START_TEST(a_pty_talks_while_its_slave_is_open)
 		int slave = open_slave(name);
 		bench_run(&bench, 250);
 		bench_write(&bench, "login:\r\n");
-		run_until(&bench, slave, POLLIN);
-		bench_expect(slave, "login:\r\n"); /* raw: nothing is added */
+		bench_expect(&bench, slave, "login:\r\n"); /* raw: nothing is added */
 		ck_assert_int_eq(write(slave, "ro\003ot\r", 6), 6);
 		bench_run(&bench, 20);
 		ck_assert_got(&bench, "ro\003ot\r"); /* once: no echo comes back */
