@@ -2,4 +2,4 @@
 load_modules
 grep -q second /proc/cmdline && say "a second L2, after all that" && return
 say "text $(sed -n 's/ *\(.*\) : Kernel code/\1/p' /proc/iomem)"
-count run /dev/vda 100000 16 # until it is told to stop; as often L2 has its own code running as L1 handles its exits
+count run /dev/vda 100000 "$MIB" # until it is told to stop; the more MIB of work a step, the more often L2 has its own code running
