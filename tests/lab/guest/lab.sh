@@ -145,6 +145,25 @@ machine_move() { # WHAT CONFIG OPTION...
     say "$what: downtime $(number downtime) ms, $(number transferred) bytes"
 }
 
+# Before the I-th save or move, so that it is not always right behind a number, when L1 has just written it for L2.
+any_moment() { sleep "0.0$(($1 % 10))"; } # I
+
+# What MOVE does with the machine, until it has been moved $TRIPS times, and up to 20 times more until L2 was running then.
+# $moved: how often it was, by the caller and here; $in_l2: how often here with L2 running.
+trips() { # MOVE CONFIG OPTION...
+    move=$1
+    shift
+    in_l2=0
+    while [ $moved -lt "$TRIPS" ] || { [ $in_l2 = 0 ] && [ $moved -lt $((TRIPS + 20)) ]; }; do
+        counted=$(grep -c COUNT console)
+        any_moment $moved
+        "$move" "trip $moved" "$@" || break
+        case $levels in *L2*) in_l2=$((in_l2 + 1)) ;; esac
+        await $((counted + 2)) COUNT || break
+        moved=$((moved + 1))
+    done
+}
+
 # Where an L2 counts (guest/count.c): it goes on, and what it has said and written is whole to LAST.
 counts_on() { await $(($(grep -c COUNT console) + 2)) COUNT; }
 

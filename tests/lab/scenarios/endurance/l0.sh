@@ -8,7 +8,7 @@ in_l2=0
 survived=0
 while [ $survived -lt "$CYCLES" ]; do
     counted=$(grep -c COUNT console)
-    sleep 0.0$((survived % 10)) # not always right behind a number, when L1 has just written it for L2
+    any_moment $survived
     crash_and_restore "cycle $survived" --lazy --set memory.hugepages=off || break
     await $((counted + 1)) COUNT || break
     survived=$((survived + 1))

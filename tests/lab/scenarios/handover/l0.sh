@@ -16,15 +16,7 @@ sleep 1
 hand_over starting l1.json && say "handed over: L2 being started"
 await 1 'COUNT 3 '
 moved=2
-in_l2=0
-while [ $moved -lt "$TRIPS" ] || { [ $in_l2 = 0 ] && [ $moved -lt $((TRIPS + 20)) ]; }; do
-    counted=$(grep -c COUNT console)
-    sleep 0.0$((moved % 10)) # not always right behind a number, when L1 has just written it for L2
-    hand_over "trip $moved" l1.json || break
-    case $levels in *L2*) in_l2=$((in_l2 + 1)) ;; esac
-    await $((counted + 2)) COUNT || break
-    moved=$((moved + 1))
-done
+trips hand_over l1.json
 say "handed over $moved times"
 [ $moved -ge "$TRIPS" ] && say "handed over: all trips, $in_l2 of them with L2 running"
 stop_counting disk.img

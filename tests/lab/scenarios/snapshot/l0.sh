@@ -28,7 +28,7 @@ text_end=$((0x80000000 + 0x${text#*-}))
 # Until both have been met: L2 with its own code running, and L1 that handles an exit of L2.
 for i in $(seq 24); do
     counted=$(grep -c COUNT console)
-    sleep 0.0$((i % 10)) # not always right behind a number, when L1 has just written it for L2
+    any_moment $i
     [ $i -gt 2 ] && lazy='--lazy --set memory.hugepages=off' # huge pages cannot be read as they are touched
     crash_and_restore counting --paused $lazy
     case $levels in *L2*) met_l2=yes ;; esac
